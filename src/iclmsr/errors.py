@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one error that a user is meant to read."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class IclmsrError(Exception):
+    """Something the user can mend: one line that quotes the value and says what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The names closest to ``name``, ready to end an error message.
+
+    Args:
+        name: What the user wrote.
+        known: Every name there is.
+
+    Returns:
+        ``"did you mean 'a' or 'b'?"``, or ``"choose from a, b, c"`` when nothing is close.
+
+    >>> nearest("simclr-cifar", ["simclr-cifar10", "scm"])
+    "did you mean 'simclr-cifar10'?"
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    return "choose from " + ", ".join(names)
