@@ -8,8 +8,10 @@ from difflib import get_close_matches
 class IclmsrError(Exception):
     """Something the user can mend: one line that quotes the value and says what to do.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with ``exit_code``.
     """
+
+    exit_code = 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

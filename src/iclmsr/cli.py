@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: ``iclmsr VERB ...``. Each verb imports what it needs inside its function."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+import traceback
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from iclmsr import __version__
+from iclmsr.errors import IclmsrError, nearest
+
+Config = TypeVar("Config")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise IclmsrError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: Words after ``iclmsr``; those of the process when None.
+
+    Returns:
+        The exit code: 0, 2 for what the user can mend, 128 + n after signal n.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    warnings.showwarning = _show_warning
+    try:
+        _run(words)
+    except IclmsrError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    """Finds the verb and calls it."""
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+    elif words[0] == "--version":
+        print(f"iclmsr {__version__}")
+    elif words[0] in VERBS:
+        VERBS[words[0]](words[1:])
+    else:
+        raise IclmsrError(f"unknown command {words[0]!r}: {nearest(words[0], VERBS)}")
+
+
+def _overview() -> str:
+    """The help text of the bare command: every verb and the first line of its docstring."""
+    lines = [
+        f"  {name:10} {(verb.__doc__ or '').strip().splitlines()[0]}"
+        for name, verb in VERBS.items()
+    ]
+    return "\n".join(
+        [
+            "usage: iclmsr COMMAND ... [--debug]",
+            "",
+            "Self-supervised pretraining of image encoders that do not lean on the background.",
+            "",
+            *lines,
+            "",
+            "iclmsr COMMAND --help says more; --debug shows the traceback of an error.",
+        ]
+    )
+
+
+def _pretrain(words: list[str]) -> None:
+    """Pretrain an encoder from a recipe.
+
+    usage: iclmsr pretrain RECIPE [--out RUN] [options below]
+           iclmsr pretrain --config FILE [--out RUN] [options below]
+           iclmsr pretrain --resume RUN [--data.root PATH]
+
+    RECIPE is one that `iclmsr recipes` lists; FILE is a config.json; --out is runs/RECIPE
+    unless given. SIGINT and SIGTERM write a checkpoint and stop.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for option in ("--config", "--resume", "--out"):
+        parser.add_argument(option, type=Path)
+    name = words.pop(0) if words and not words[0].startswith("-") else None
+    known, rest = parser.parse_known_args(words)
+    if _asks_help(words):
+        print(_usage(_pretrain))
+
+    from iclmsr.config import PretrainConfig, decode
+    from iclmsr.files import read_json
+    from iclmsr.pretrain import pretrain, resume
+    from iclmsr.recipes import RECIPES, recipe
+
+    if _asks_help(words):
+        _options(PretrainConfig, recipe(name).config if name else PretrainConfig(), rest)
+    if sum(value is not None for value in (name, known.config, known.resume)) != 1:
+        raise IclmsrError(
+            "pretrain needs one of: a recipe, --config FILE, --resume RUN; "
+            f"recipes are {', '.join(RECIPES)}"
+        )
+    if known.resume is not None:
+        if known.out is not None:
+            raise IclmsrError("--resume goes on in its own folder: leave out --out")
+        parser = _Parser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--data.root", dest="root", type=Path)
+        moved, unknown = parser.parse_known_args(rest)
+        if unknown:
+            raise IclmsrError(
+                f"--resume goes on with the run as it was configured, {unknown[0]!r} does not "
+                "apply: only --data.root may be given"
+            )
+        run = resume(known.resume, root=moved.root)
+    else:
+        config = recipe(name).config if name else decode(PretrainConfig, read_json(known.config))
+        config = _options(PretrainConfig, config, rest)
+        if config.data.root is not None:
+            root = config.data.root.expanduser().absolute()
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=root))
+        out = known.out or Path("runs") / (config.recipe or "run")
+        run = pretrain(config, out)
+    print(f"encoder: {run / 'encoder.safetensors'}")
+    print(f"how good it is: iclmsr evaluate {run}")
+
+
+def _evaluate(words: list[str]) -> None:
+    """Measure a run's encoder: linear probe and 5-nn accuracy.
+
+    usage: iclmsr evaluate RUN [options below]
+
+    Trains the probe on the training images and tests on the test images of the data that the
+    run was pretrained on, or of those that --data... options name; writes RUN/evaluation.json.
+    """
+    run = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    if _asks_help(words):
+        print(_usage(_evaluate))
+    from iclmsr.evaluate import EvaluateConfig, evaluate, show
+
+    if _asks_help(words):
+        _options(EvaluateConfig, EvaluateConfig(), words)
+    if run is None:
+        raise IclmsrError("evaluate needs a run folder: iclmsr evaluate RUN")
+    config = _options(EvaluateConfig, EvaluateConfig.of_run(run), words)
+    show(evaluate(run, config))
+    print(f"wrote {run / 'evaluation.json'}")
+
+
+def _recipes(words: list[str]) -> None:
+    """List the recipes, or print one whole: iclmsr recipes [NAME]."""
+    if _asks_help(words):
+        print(_usage(_recipes))
+        return
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from iclmsr.config import encode
+    from iclmsr.recipes import RECIPES, recipe
+
+    if words:
+        _only(words, 1)
+        print(json.dumps(encode(recipe(words[0]).config), indent=1))
+        return
+    table = Table(title="recipes", caption="expected: linear / 5-nn top-1, percent")
+    for column in ("name", "source", "cost", "expected"):
+        table.add_column(column, no_wrap=column in ("name", "expected"))
+    for name, value in RECIPES.items():
+        table.add_row(name, value.source, value.cost, value.expected)
+    Console().print(table)
+
+
+def _scm(words: list[str]) -> None:
+    """Print the structural causal model; draw it with --out FILE.png.
+
+    usage: iclmsr scm [--out FILE.png]
+    """
+    if _asks_help(words):
+        print(_usage(_scm))
+        return
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path)
+    known, rest = parser.parse_known_args(words)
+    _only(rest, 0)
+
+    from iclmsr.causal import INSTANCE_DISCRIMINATION, describe, draw
+
+    print(describe(INSTANCE_DISCRIMINATION))
+    if known.out is not None:
+        draw(INSTANCE_DISCRIMINATION, known.out)
+        print(f"wrote {known.out}")
+
+
+def _demo(words: list[str]) -> None:
+    """Pretrain SimCLR + MSR on embedded data, evaluate it, draw a picture.
+
+    usage: iclmsr demo [--out RUN]
+
+    Downloads nothing; a few minutes on two CPU cores. RUN is runs/demo unless given.
+    """
+    if _asks_help(words):
+        print(_usage(_demo))
+        return
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    known, rest = parser.parse_known_args(words)
+    _only(rest, 0)
+
+    from iclmsr.demo import demo
+
+    demo(known.out)
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "pretrain": _pretrain,
+    "evaluate": _evaluate,
+    "recipes": _recipes,
+    "scm": _scm,
+    "demo": _demo,
+}
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    """Whether the user wants to read instead of run."""
+    return "-h" in words or "--help" in words
+
+
+def _usage(verb: Callable[..., None]) -> str:
+    """A verb's docstring as help text."""
+    text = verb.__doc__ or ""
+    return "\n".join(line.removeprefix("    ") for line in text.strip().splitlines()) + "\n"
+
+
+def _only(words: Sequence[str], count: int) -> None:
+    """Refuses words beyond the first ``count``."""
+    if len(words) > count:
+        raise IclmsrError(f"unknown argument {words[count]!r}: --help says what there is")
+
+
+def _options(kind: type[Config], default: Config, words: Sequence[str]) -> Config:
+    """``default`` with the options in ``words``; every typed field of ``kind`` is an option.
+
+    Raises:
+        IclmsrError: An unknown option, or a value that its field does not take.
+    """
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            config, unknown = tyro.cli(
+                kind,
+                default=default,
+                args=list(words),
+                prog="iclmsr",
+                description="",
+                return_unknown_args=True,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise IclmsrError(_first_sentence(said.getvalue())) from None
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        what = "option" if word.startswith("-") else "argument"
+        raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(kind))}")
+    return typing.cast(Config, config)
+
+
+def _option_names(kind: Any, prefix: str = "--") -> list[str]:
+    """Every option that the fields of a config make."""
+    names = []
+    for name, hint in typing.get_type_hints(kind).items():
+        option = prefix + name.replace("_", "-")
+        choices = [hint, *typing.get_args(hint)]
+        nested = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+        for choice in nested:
+            names += _option_names(choice, f"{option}.")
+        if not nested:
+            names.append(option)
+    return names
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro says in the box that it draws, up to the first rule, on one line."""
+    lines = [line.strip("│╭╮╰╯ \t") for line in box.splitlines() if line.strip()]
+    body: list[str] = []
+    for line in lines:
+        if re.fullmatch("─*", line):
+            break
+        if "─" not in line:
+            body.append(line)
+    return " ".join(body) or "the options could not be read"
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line on standard error."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

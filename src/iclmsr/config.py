@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pretraining run is made of, as one value that goes to JSON and back."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.views import ViewConfig
+from iclmsr.errors import IclmsrError, nearest
+from iclmsr.methods import MethodConfig
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.optim import OptimizerConfig
+from iclmsr.regularizer import Bound, Negatives, Source, Strata
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class MSRConfig:
+    """The meta semantic regularizer and its two stages (icl-msr.md section 4)."""
+
+    enabled: bool = False
+    """Whether the regularizer is used at all."""
+    strata: int = 8
+    """n, the number of strata, >= 1."""
+    loss_weight: float = 1.0
+    """lambda, the weight of L_do in stage 1, >= 0."""
+    source: Source = "static"
+    """static: A_s is a learnable matrix; features: an MLP on both views' encoder features makes
+    it per image; features-attached: the same, with gradient into the encoder in stage 2."""
+    bound: Bound = "sigmoid"
+    """Range of a weight: sigmoid (0, 1), softplus (0, inf), softmax over D times D."""
+    prior: Strata = "uniform"
+    """P(Z_t): uniform 1/n, or learned with the regularizer."""
+    negatives: Negatives = "other_view"
+    """Negatives of L_do: those of the other view (Eq. 2), or of both views."""
+    temperature: float | None = None
+    """Temperature of L_do, > 0; None takes the base method's, or 0.5 if it has none."""
+    diversity_weight: float = 0.0
+    """gamma, the weight of L_div in stage 2, >= 0."""
+    hidden_dim: int = 512
+    """Width of the MLP of a source that reads features."""
+    lr: float = 1e-3
+    """Learning rate of psi's optimizer, > 0."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimizer of psi."""
+    inner_lr: float | None = None
+    """alpha, the rate of the virtual step, >= 0; None takes theta's current learning rate."""
+    outer_batch: Literal["same", "fresh"] = "same"
+    """What theta' is judged on: the virtual step's own batch, or the next one."""
+    schedule: Literal["epoch", "interleaved"] = "epoch"
+    """epoch: stage 1 over all batches, then stage 2 over some of them; interleaved: stage 2
+    after every so many steps of stage 1."""
+    fraction: float = 0.1
+    """For epoch: share of the epoch's batches that stage 2 sees, in [0, 1]."""
+    every_steps: int = 10
+    """For interleaved: steps of stage 1 between two of stage 2, >= 1."""
+    start_epoch: int = 0
+    """First epoch that has a stage 2; A_s stays at its initial value before, >= 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("loss_weight", "diversity_weight", "inner_lr", "start_epoch"):
+            _at_least(self, "msr", name, 0)
+        for name in ("strata", "every_steps", "hidden_dim"):
+            _at_least(self, "msr", name, 1)
+        if not 0 <= self.fraction <= 1:
+            raise IclmsrError(f"msr.fraction must be in [0, 1], got {self.fraction}")
+        for name in ("lr", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise IclmsrError(f"msr.{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the run is written down."""
+
+    every_epochs: int = 1
+    """A checkpoint at the end of every so many epochs, and of the last, >= 1."""
+    every_steps: int | None = None
+    """Another one every so many updates within an epoch, >= 1; None writes none."""
+    keep: int = 2
+    """How many of the newest are kept, >= 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("every_epochs", "every_steps", "keep"):
+            _at_least(self, "checkpoint", name, 1)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One pretraining run; with the data and the seed it determines every weight."""
+
+    recipe: str = ""
+    """The recipe that it came from; a label."""
+    epochs: int = 1000
+    """Passes over the training images, >= 1."""
+    batch_size: int = 512
+    """Images in a batch, >= 2; an incomplete last batch is left out."""
+    view_count: int = 2
+    """Views of each image, >= 2."""
+    seed: int = 0
+    """Of everything random: initial weights, order, views, losses."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: stage 1's networks under autocast; losses and stage 2 stay in float32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    log_every: int = 50
+    """Steps between two records of the losses in metrics.jsonl, >= 1."""
+    method: MethodConfig = field(default_factory=SimCLRConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    msr: MSRConfig = field(default_factory=MSRConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "log_every"):
+            _at_least(self, "", name, 1)
+        for name in ("batch_size", "view_count"):
+            _at_least(self, "", name, 2)
+
+
+def _at_least(config: object, group: str, name: str, least: int) -> None:
+    """Raises unless the field is None or >= ``least``."""
+    value = getattr(config, name)
+    if value is not None and not value >= least:
+        option = ".".join(filter(None, (group, name.replace("_", "-"))))
+        raise IclmsrError(f"{option} must be >= {least}, got {value}")
+
+
+def encode(config: Any) -> Any:
+    """A config as JSON values: dataclasses as objects, tuples as arrays, paths as strings.
+
+    >>> encode(CheckpointConfig())
+    {'every_epochs': 1, 'every_steps': None, 'keep': 2}
+    """
+    if dataclasses.is_dataclass(config):
+        return {f.name: encode(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Path):
+        return str(config)
+    if isinstance(config, tuple):
+        return [encode(item) for item in config]
+    return config
+
+
+def decode(kind: type[Config], value: Any, where: str = "") -> Config:
+    """The config that :func:`encode` made ``value`` from.
+
+    Args:
+        kind: The type to build.
+        value: JSON values; fields left out take their defaults.
+        where: Dotted name of ``value``, for messages.
+
+    Raises:
+        IclmsrError: A field that does not exist, or a value of the wrong type.
+
+    >>> decode(CheckpointConfig, {"keep": 3})
+    CheckpointConfig(every_epochs=1, every_steps=None, keep=3)
+    """
+    return typing.cast(Config, _decode(kind, value, where))
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """As :func:`decode`, for any type that a field has."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        names = {f.name for f in dataclasses.fields(kind)}
+        for name in value.keys() - names:
+            raise IclmsrError(f"unknown field {where + name!r}: {nearest(name, names)}")
+        fields = {name: _decode(hints[name], v, f"{where}{name}.") for name, v in value.items()}
+        return typing.cast(Any, kind)(**fields)
+    if origin in (Union, types.UnionType):
+        for choice in arguments:
+            try:
+                return _decode(choice, value, where)
+            except IclmsrError as error:
+                if _names(choice, value) or len(arguments) == 1:
+                    raise error
+    elif origin is Literal and value in arguments:
+        return value
+    elif origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_decode(k, v, where) for k, v in zip(kinds, value, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        return value
+    elif kind is Path and isinstance(value, str):
+        return Path(value)
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(kind, type) and type(value) is kind:
+        return value
+    shown = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    raise IclmsrError(f"{where.rstrip('.')} must be {shown}, got {value!r}")
+
+
+def _names(choice: Any, value: Any) -> bool:
+    """Whether ``value`` says by its ``name`` that it is a ``choice`` (a method's config)."""
+    return (
+        dataclasses.is_dataclass(choice)
+        and isinstance(value, dict)
+        and value.get("name") in typing.get_args(typing.get_type_hints(choice).get("name"))
+    )

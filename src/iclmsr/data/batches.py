@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One epoch's batches of views."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iclmsr.data.views import ViewConfig, draw_parameters, make_views
+from iclmsr.seeds import generator
+
+
+class Epoch:
+    """The batches of one epoch: order and views follow from (seed, epoch) alone.
+
+    Every image's augmentation is drawn by its place in the data set, not by its batch, so any
+    batch can be made at any time, twice, or split, and holds the same numbers.
+
+    Args:
+        images: (N, 3, H, W) uint8 on the device where views are made.
+        config: How views are made.
+        view_count: V.
+        batch_size: B; the N mod B images at the end of the order are left out.
+        seed: The run's seed.
+        epoch: Index of the epoch.
+        mean: Of each channel, in [0, 1].
+        std: Of each channel, > 0.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        config: ViewConfig,
+        *,
+        view_count: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        count, _, height, width = images.shape
+        self.images, self.config, self.batch_size = images, config, batch_size
+        self.mean, self.std = mean, std
+        self.order = torch.randperm(count, generator=generator(seed, "order", epoch))
+        self.parameters = [
+            draw_parameters(count, height, width, config, generator(seed, "views", epoch, view))
+            for view in range(view_count)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch_size
+
+    def views(self, batch: int) -> list[Tensor]:
+        """V views (B, 3, S, S) float32 of the images in batch ``batch``."""
+        index = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images = self.images[index.to(self.images.device)]
+        return [
+            make_views(images, drawn.take(index), self.config, mean=self.mean, std=self.std)
+            for drawn in self.parameters
+        ]

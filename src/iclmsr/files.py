@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are there whole or not at all."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from iclmsr.errors import IclmsrError
+
+
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Writes ``data`` so that ``path`` holds either all of it or what it held before.
+
+    Temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    Raises:
+        IclmsrError: The file cannot be written (disk full, no permission); nothing is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``.
+
+    Raises:
+        IclmsrError: No such file, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise IclmsrError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise IclmsrError(f"{path} is not valid JSON: {error}") from error

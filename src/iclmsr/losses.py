@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What two or more methods' losses share."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iclmsr.errors import IclmsrError
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor itself, or in float32 when it has fewer bits: losses need the precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises :class:`IclmsrError` unless 0 < temperature < infinity."""
+    if not 0 < temperature < float("inf"):
+        raise IclmsrError(f"temperature must be > 0 and finite, got {temperature}")
+
+
+def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
+    """SimCLR's loss: each view has to find its partner among the 2B - 1 other embeddings.
+
+    With z the 2B normalized rows, p(i) the partner of i and s_ij = z_i . z_j / temperature,
+
+        L = -(1 / 2B) sum_i [ s_{i,p(i)} - log sum_{j != i} exp(s_ij) ].
+
+    Args:
+        a: (B, D) embeddings of the first views, any floating dtype, not normalized.
+        b: (B, D) of the second views.
+        temperature: > 0.
+
+    Returns:
+        [] in nats, >= 0; float32 or the inputs' dtype if that is wider.
+
+    Raises:
+        IclmsrError: Shapes that differ, or temperature <= 0.
+
+    Source: Chen et al. 2020 (arXiv 2002.05709), Eq. 1. Departure: none.
+
+    >>> eye = torch.eye(2, dtype=torch.float64)
+    >>> round(nt_xent(eye, eye, temperature=0.5).item(), 10)  # log(1 + 2 exp(-2))
+    0.2395447662
+    """
+    check_temperature(temperature)
+    if a.shape != b.shape or a.ndim != 2:
+        raise IclmsrError(
+            f"both views need one shape (B, D), got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    with torch.autocast(a.device.type, enabled=False):
+        z = F.normalize(at_least_float32(torch.cat([a, b])), dim=1)  # (2B, D)
+        similarity = (z @ z.T / temperature).fill_diagonal_(float("-inf"))  # (2B, 2B)
+        rows = torch.arange(len(z), device=z.device)
+        partner = (rows + len(a)) % len(z)
+        return F.cross_entropy(similarity, partner)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run folder: everything about one run in files that any tool can read."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from iclmsr.errors import IclmsrError
+from iclmsr.files import read_json, write_json
+
+_PACKAGES = ("iclmsr", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+
+
+class RunFolder:
+    """A folder with config.json, environment.json, metrics.jsonl and what the run produces.
+
+    Attributes:
+        path: The folder; everything in it is found from here, so it may be moved.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any], environment: dict[str, Any]) -> "RunFolder":
+        """A new run folder; it appears complete or not at all.
+
+        Raises:
+            IclmsrError: ``path`` exists and is not an empty folder, or cannot be written.
+        """
+        cls.check_free(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise IclmsrError(f"cannot make {path}: {error.strerror or error}") from error
+        try:
+            write_json(staging / "config.json", config)
+            write_json(staging / "environment.json", environment)
+            (staging / "checkpoints").mkdir()
+            staging.chmod(0o755)
+            staging.rename(path)
+        except OSError as error:
+            raise IclmsrError(f"cannot make {path}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raises :class:`IclmsrError` unless a run folder may be made at ``path``."""
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise IclmsrError(
+                f"{path} already exists: choose another --out, "
+                f"or continue it with: iclmsr pretrain --resume {path}"
+            )
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run folder.
+
+        Raises:
+            IclmsrError: ``path`` is not one.
+        """
+        if not (path / "config.json").is_file():
+            raise IclmsrError(f"{path} is not a run folder: it holds no config.json")
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def encoder(self) -> Path:
+        """The encoder's weights, rewritten at every checkpoint."""
+        return self.path / "encoder.safetensors"
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        value = read_json(self.path / "config.json")
+        if not isinstance(value, dict):
+            raise IclmsrError(f"{self.path / 'config.json'} holds no JSON object")
+        return value
+
+    def add_session(self, environment: dict[str, Any]) -> None:
+        """Notes in environment.json where and with what the run went on."""
+        path = self.path / "environment.json"
+        known = read_json(path)
+        write_json(path, {**known, "resumed": [*known.get("resumed", []), environment]})
+
+    def log(self, **record: Any) -> None:
+        """Appends one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics_size(self) -> int:
+        """Bytes in metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Takes back the lines logged after metrics.jsonl had ``size`` bytes."""
+        if self.metrics_size() > size:
+            os.truncate(self.path / "metrics.jsonl", size)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every record of metrics.jsonl, oldest first."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for one writing process.
+
+        Raises:
+            IclmsrError: Another process holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise IclmsrError(
+                    f"{self.path} is being written by another process: wait for it or stop it"
+                ) from error
+            yield
+
+
+def environment(seed: int, **more: Any) -> dict[str, Any]:
+    """Versions, source commit, machine, command and seed, for environment.json."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "seed": seed,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "commit": _commit(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
+            ),
+        },
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    """The installed version of ``package``, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it, else what Python knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit of this package's source checkout, with + if it was changed; None elsewhere."""
+    source = Path(__file__).resolve().parent
+    if source.parent.name != "src":
+        return None
+    try:
+        git = ["git", "-C", str(source)]
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which update comes when, and how far a run is."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from iclmsr.config import PretrainConfig
+
+
+class Update(NamedTuple):
+    """One update of an epoch's plan: of ``theta`` (stage 1) or ``psi`` (stage 2)."""
+
+    kind: Literal["theta", "psi"]
+    batch: int
+
+
+def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
+    """The updates of one epoch in order.
+
+    Args:
+        config: The run.
+        batches: Batches in an epoch.
+        epoch: Index of the epoch.
+
+    Returns:
+        Schedule ``epoch``: stage 1 over all batches, then stage 2 over the first
+        ``ceil(fraction * batches)`` of the epoch's random order. ``interleaved``: stage 2 on
+        the batch of every ``every_steps``-th step of stage 1.
+
+    Source: ICL-MSR, two stages per epoch. Departure: the fraction and the interleaving.
+
+    >>> from iclmsr.config import MSRConfig
+    >>> msr = MSRConfig(enabled=True, fraction=0.5)
+    >>> [tuple(update) for update in plan(PretrainConfig(msr=msr), 2, 0)]
+    [('theta', 0), ('theta', 1), ('psi', 0)]
+    """
+    msr = config.msr
+    theta = [Update("theta", batch) for batch in range(batches)]
+    if not msr.enabled or epoch < msr.start_epoch:
+        return theta
+    if msr.schedule == "epoch":
+        return theta + [Update("psi", batch) for batch in range(math.ceil(msr.fraction * batches))]
+    return [
+        update
+        for one in theta
+        for update in (
+            [one, Update("psi", one.batch)] if (one.batch + 1) % msr.every_steps == 0 else [one]
+        )
+    ]
+
+
+@dataclass
+class Position:
+    """How far a run is, and what it will say of the epoch that is under way.
+
+    Attributes:
+        epoch: Epochs done.
+        item: Updates of the current epoch's plan done.
+        step: Steps of theta done in the run.
+        updates: Updates of either kind done in the run.
+        sums: For each loss its sum over the epoch so far and how many were added.
+        health: Of the epoch's last step of theta, once it is done.
+        metrics_size: Bytes of metrics.jsonl that belong to what is done.
+    """
+
+    epoch: int = 0
+    item: int = 0
+    step: int = 0
+    updates: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    health: dict[str, float] = field(default_factory=dict)
+    metrics_size: int = 0
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Counts one update's losses."""
+        for name, value in losses.items():
+            entry = self.sums.setdefault(name, [0.0, 0])
+            entry[0] += value
+            entry[1] += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss over the epoch so far, in nats."""
+        return {name: total / count for name, (total, count) in self.sums.items()}

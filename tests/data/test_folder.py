@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iclmsr.data.folder import read_folder
+from iclmsr.errors import IclmsrError
+
+GENERATOR = np.random.default_rng(0)
+SIZE = 8
+
+
+def write(path, pixels=None, **options):
+    """A random image, or the given one; returns its pixels (H, W, 3)."""
+    if pixels is None:
+        pixels = GENERATOR.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels
+
+
+def make(root, *paths):
+    return [write(root / path) for path in paths]
+
+
+def read(root, split="train", *, size=SIZE, on_corrupt="error"):
+    return read_folder(root, split, image_size=size, on_corrupt=on_corrupt)
+
+
+def fails(message, *arguments, **options):
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        read(*arguments, **options)
+
+
+def stack(arrays):
+    return torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
+
+
+def test_images_in_the_order_of_class_and_path(tmp_path):
+    paths = ["b/10.png", "b/9.png", "a/z.png", "a/sub/deeper/y.png", "c/0.png"]
+    written = dict(zip(paths, make(tmp_path / "train", *paths), strict=True))
+    found = read(tmp_path)
+    order = ["a/sub/deeper/y.png", "a/z.png", "b/10.png", "b/9.png", "c/0.png"]
+    assert torch.equal(found.images, stack([written[path] for path in order]))
+    assert found.images.dtype == torch.uint8
+    assert found.images.is_contiguous()
+    assert found.labels.tolist() == [0, 0, 1, 1, 2]
+    assert found.labels.dtype == torch.int64
+    assert found.classes == ("a", "b", "c")
+    assert found.skipped == ()
+    assert read(tmp_path).fingerprint() == found.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "name", ["0.png", "0.PNG", "0.webp", "0.bmp", "0.tif", "0.TIFF", "0.ppm", "a.b.png"]
+)
+def test_lossless_formats(tmp_path, name):
+    pixels = write(tmp_path / "cat" / name, **({"lossless": True} if "webp" in name else {}))
+    assert torch.equal(read(tmp_path).images, stack([pixels]))
+
+
+@pytest.mark.parametrize("name", ["0.jpg", "0.JPEG", "0.gif"])
+def test_lossy_formats(tmp_path, name):
+    write(tmp_path / "cat" / name, np.full((SIZE, SIZE, 3), (200, 100, 50), np.uint8))
+    expected = torch.tensor([200, 100, 50]).view(3, 1, 1)
+    assert (read(tmp_path).images[0] - expected).abs().max() <= 3
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path):
+    written = make(tmp_path, "train/cat/0.png")
+    make(tmp_path, "train/.hidden/0.png", "train/cat/.0.png", "train/cat/.cache/0.png")
+    make(tmp_path, "other/0.png")
+    (tmp_path / "train" / "cat" / "list.txt").write_text("0.png")
+    (tmp_path / "train" / "list.csv").write_text("0.png")
+    found = read(tmp_path)
+    assert torch.equal(found.images, stack(written))
+    assert found.classes == ("cat",)
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
+def test_every_name_of_the_test_split(tmp_path, name):
+    make(tmp_path, "train/a/0.png", "train/b/0.png")
+    written = make(tmp_path, f"{name}/a/0.png", f"{name}/b/0.png")
+    assert torch.equal(read(tmp_path, "test").images, stack(written))
+
+
+def test_test_goes_before_val(tmp_path):
+    make(tmp_path, "train/a/0.png", "val/a/0.png")
+    written = make(tmp_path, "test/a/0.png")
+    assert torch.equal(read(tmp_path, "test").images, stack(written))
+
+
+def test_root_without_splits_serves_train_only(tmp_path):
+    written = make(tmp_path, "a/0.png", "b/0.png")
+    assert torch.equal(read(tmp_path).images, stack(written))
+    fails(
+        f"no test images in {tmp_path}: looked for a folder test or val or valid or validation; "
+        f"put the images into {tmp_path}/test/CLASS/",
+        tmp_path,
+        "test",
+    )
+
+
+def test_root_with_only_a_test_split_has_no_train(tmp_path):
+    make(tmp_path, "test/a/0.png")
+    assert len(read(tmp_path, "test")) == 1
+    fails(
+        f"no train images in {tmp_path}: looked for a folder train; put .*/train/CLASS/", tmp_path
+    )
+
+
+def test_root_one_level_too_high(tmp_path):
+    make(tmp_path, "pets/train/a/0.png", "pets/test/a/0.png")
+    fails(f"{tmp_path} has no folder train, but {tmp_path}/pets has: pass --data.root .*", tmp_path)
+
+
+def test_images_without_classes(tmp_path):
+    written = make(tmp_path, "0.png", "1.png")
+    found = read(tmp_path)
+    assert torch.equal(found.images, stack(written))
+    assert found.labels.tolist() == [-1, -1]
+    assert found.labels.dtype == torch.int64
+    assert found.classes == ()
+    make(tmp_path, "test/0.png")
+    message = f"{tmp_path}/test has images but no classes: move them to {tmp_path}/test/CLASS/"
+    fails(message, tmp_path, "test")
+
+
+def test_different_classes(tmp_path):
+    make(tmp_path, "train/a/0.png", "train/b/0.png", "test/a/0.png", "test/c/0.png")
+    assert len(read(tmp_path)) == 2
+    fails(
+        f"test and train have different classes; only in {tmp_path}/test: c; "
+        f"only in {tmp_path}/train: b",
+        tmp_path,
+        "test",
+    )
+    make(tmp_path, *(f"train/{number}/0.png" for number in range(8)), "test/b/0.png")
+    fails(rf".*; only in {tmp_path}/train: 0, 1, 2, 3, 4 and 3 more", tmp_path, "test")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_nothing_to_read(tmp_path, split):
+    fails(f"there is no folder {tmp_path}/absent", tmp_path / "absent", split)
+    folder = tmp_path / split
+    folder.mkdir()
+    fails(rf"no images in {folder}: looked for files named \*\.png, .*", tmp_path, split)
+    make(folder, "a/0.png")
+    (folder / "b").mkdir()
+    (folder / "b" / "notes.txt").write_text("nothing")
+    fails(rf"no images in {folder}/b: looked for files named \*\.png, \*\.jpg, .*", tmp_path, split)
+
+
+def test_empty_root(tmp_path):
+    fails(rf"no images in {tmp_path}: .*", tmp_path)
+
+
+def test_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    make(tmp_path, "a/0.png")
+
+    def walk(top, onerror):
+        onerror(PermissionError(13, "Permission denied", str(top)))
+        return iter(())
+
+    monkeypatch.setattr("os.walk", walk)  # root may list everything
+    fails(f"cannot list {tmp_path}/a: Permission denied", tmp_path)
+
+
+def test_symlinked_class_and_file(tmp_path):
+    written = make(tmp_path, "store/x/0.png")
+    (tmp_path / "set" / "b").mkdir(parents=True)
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "store" / "x")
+    (tmp_path / "set" / "b" / "0.png").symlink_to(tmp_path / "store" / "x" / "0.png")
+    (tmp_path / "set" / "b" / "loop").symlink_to(tmp_path / "set" / "b")
+    found = read(tmp_path / "set")
+    assert torch.equal(found.images, stack(written * 2))
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_exif_orientation(tmp_path):
+    pixels = GENERATOR.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        write(tmp_path / "a" / f"{orientation}.png", pixels, exif=exif)
+    found = read(tmp_path).images
+    turned = [
+        np.rot90(pixels if orientation in (1, 3, 6, 8) else np.fliplr(pixels), turns)
+        for orientation, turns in enumerate([0, 0, 2, 2, 1, 3, 3, 1], start=1)
+    ]
+    assert torch.equal(found, stack(turned))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_of_gray_are_scaled_not_clipped(tmp_path, suffix):
+    gray = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
+    write(tmp_path / "a" / f"0.{suffix}", gray)
+    found = read(tmp_path).images[0]
+    assert torch.equal(found, torch.from_numpy((gray >> 8).astype(np.uint8)).expand(3, -1, -1))
+
+
+def test_32_bits_of_gray(tmp_path):
+    gray = np.array([[0, 256], [65535, 2**20]], np.int32)
+    write(tmp_path / "a" / "0.tif", gray)
+    assert read(tmp_path, size=2).images[0, 0].tolist() == [[0, 1], [255, 255]]
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    write(tmp_path / "a" / "0.tif", np.zeros((SIZE, SIZE), np.float32))
+    fails(r".*/0\.tif does not decode \(ValueError: its pixels are floating-point .*", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    gray = np.where(GENERATOR.random((SIZE, SIZE, 1)) < 0.5, 255, 0).astype(np.uint8).repeat(3, 2)
+    image = Image.fromarray(gray).convert(mode)
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / f"0.{'tif' if mode == 'CMYK' else 'png'}")
+    assert torch.equal(read(tmp_path).images, stack([gray]))
+
+
+def test_palette_with_transparency_does_not_warn(tmp_path):
+    image = Image.fromarray(GENERATOR.integers(0, 4, (SIZE, SIZE), np.uint8), "L").convert("P")
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "0.png", transparency=bytes(range(256)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(read(tmp_path).images, stack([np.array(image.convert("RGB"))]))
+
+
+def resize_and_crop(pixels):
+    """Short side to SIZE, then the centre, in two steps."""
+    short = min(pixels.shape[:2])
+    height, width = (round(side * SIZE / short) for side in pixels.shape[:2])
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+    top, left = (height - SIZE) // 2, (width - SIZE) // 2
+    return stack([np.array(resized)[top : top + SIZE, left : left + SIZE]])
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (5, 5), (1, 1), (40, 20), (8, 200)])
+def test_other_sizes_are_resized_by_the_short_side_and_cropped(tmp_path, shape):
+    pixels = write(tmp_path / "a" / "0.png", GENERATOR.integers(0, 256, (*shape, 3), np.uint8))
+    found = read(tmp_path).images
+    assert found.shape == (1, 3, SIZE, SIZE)
+    assert (found.int() - resize_and_crop(pixels).int()).abs().max() <= 1  # rounding
+
+
+@pytest.mark.parametrize("shape", [(17, 31), (9, 5)])
+def test_crop_of_an_uneven_rest_starts_between_two_pixels(tmp_path, shape):
+    ramp = np.add.outer(np.linspace(0, 120, shape[0]), np.linspace(0, 120, shape[1]))
+    pixels = write(tmp_path / "a" / "0.png", ramp.astype(np.uint8)[..., None].repeat(3, 2))
+    found = read(tmp_path).images
+    assert found.shape == (1, 3, SIZE, SIZE)
+    half_a_pixel = 120 / SIZE / 2
+    assert (found.int() - resize_and_crop(pixels).int()).abs().max() <= half_a_pixel + 1
+
+
+def test_downscaling_is_antialiased(tmp_path):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    write(tmp_path / "a" / "0.png", stripes)
+    assert (read(tmp_path).images.int() - 127).abs().max() < 30
+
+
+def corrupt_png(path):
+    write(path)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def corrupt_jpeg(path):
+    write(path, GENERATOR.integers(0, 256, (64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def text(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("no image")
+
+
+def empty(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def dangling(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "reason"),
+    [
+        (corrupt_png, "bad.png", "OSError: .*truncated"),
+        (corrupt_jpeg, "bad.jpg", "OSError: .*truncated"),
+        (text, "bad.png", "UnidentifiedImageError: "),
+        (empty, "bad.webp", "UnidentifiedImageError: "),
+        (dangling, "bad.gif", "FileNotFoundError: "),
+    ],
+)
+def test_image_that_does_not_decode(tmp_path, spoil, name, reason):
+    written = make(tmp_path, "train/a/0.png", "train/a/z.png", "train/b/0.png")
+    bad = tmp_path / "train" / "a" / name
+    spoil(bad)
+    fails(
+        rf"{bad} does not decode \({reason}.*\): mend it, or "
+        "pass --data.on-corrupt skip to leave such files out",
+        tmp_path,
+    )
+    found = read(tmp_path, on_corrupt="skip")
+    assert torch.equal(found.images, stack(written))
+    assert found.labels.tolist() == [0, 0, 1]
+    assert found.skipped == (str(bad),)
+
+
+@pytest.mark.parametrize("limit", [40, 20])  # beyond it PIL warns, beyond twice that it raises
+def test_decompression_bomb(tmp_path, monkeypatch, limit):
+    make(tmp_path, "a/0.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    fails(r".*/0\.png does not decode \(DecompressionBomb.*could be decompression bomb.*", tmp_path)
+
+
+def test_class_that_loses_all_its_images(tmp_path):
+    make(tmp_path, "a/0.png")
+    text(tmp_path / "b" / "0.png")
+    text(tmp_path / "b" / "1.png")
+    message = f"not one image in {tmp_path}/b decodes: all 2 left out"
+    fails(message, tmp_path, on_corrupt="skip")
+
+
+def test_unlabelled_folder_that_loses_all_its_images(tmp_path):
+    text(tmp_path / "0.png")
+    message = f"not one image in {tmp_path} decodes: all 1 left out"
+    fails(message, tmp_path, on_corrupt="skip")

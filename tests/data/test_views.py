@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
+from torchvision.transforms import functional as F
+
+from iclmsr.data.views import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    ViewConfig,
+    ViewParameters,
+    draw_parameters,
+    make_views,
+    resample_matrix,
+)
+from iclmsr.errors import IclmsrError
+
+ADJUST = {
+    BRIGHTNESS: F.adjust_brightness,
+    CONTRAST: F.adjust_contrast,
+    SATURATION: F.adjust_saturation,
+    HUE: F.adjust_hue,
+}
+NOTHING = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+MODES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count, height=32, width=32, low=0, high=256):
+    shape = (count, 3, height, width)
+    return torch.randint(low, high, shape, dtype=torch.uint8, generator=seeded())
+
+
+def nothing(count, height=32, width=32):
+    """Parameters that leave images as they are."""
+    flip, jitter, grayscale = torch.zeros(3, count, dtype=torch.bool)
+    return ViewParameters(
+        box=torch.tensor([0, 0, height, width]).repeat(count, 1),
+        flip=flip,
+        factors=torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(count, 1),
+        order=torch.arange(4).repeat(count, 1),
+        jitter=jitter,
+        grayscale=grayscale,
+    )
+
+
+def test_parameters_that_do_nothing_change_nothing():
+    images = noise(3)
+    views = make_views(images, nothing(3), ViewConfig(), **NOTHING)
+    assert views.dtype == torch.float32
+    torch.testing.assert_close(views, images / 255, atol=1e-6, rtol=0)
+
+
+def test_normalization_uses_the_mean_and_std_of_each_channel():
+    images, mean, std = noise(2), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
+    views = make_views(images, nothing(2), ViewConfig(), mean=mean, std=std)
+    expected = F.normalize(images / 255, mean, std)
+    torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("operation", ADJUST)
+def test_each_colour_operation_is_torchvisions(operation):
+    images = noise(8)
+    images[0] = images[0, :1]  # gray pixels have no hue
+    images[1, :, ::2], images[1, :, 1::2] = 0, 255
+    parameters = nothing(8)
+    parameters.jitter.fill_(True)
+    low, high = (-0.5, 0.5) if operation == HUE else (0.0, 2.0)
+    factors = torch.linspace(low, high, 8)
+    parameters.factors[:, operation] = factors
+    views = make_views(images, parameters, ViewConfig(), **NOTHING)
+    for image, view, factor in zip(images, views, factors.tolist(), strict=True):
+        exact = ADJUST[operation](image / 255, factor)
+        torch.testing.assert_close(view, exact, atol=3e-6, rtol=0)
+        pil = F.to_tensor(ADJUST[operation](F.to_pil_image(image), factor))
+        if operation == HUE:  # PIL rounds hue and saturation to bytes on the way
+            assert (view - pil).abs().mean() < 2 / 255
+        else:  # PIL rounds the gray that it blends with, then cuts the result to a byte
+            assert (view - pil).abs().max() < (1 + 0.5 * abs(1 - factor)) / 255 + 1e-5
+
+
+def test_hue_is_torchvisions_on_every_sector_and_its_edges():
+    levels = torch.tensor([0, 1, 127, 128, 254, 255], dtype=torch.uint8)
+    colours = torch.cartesian_prod(levels, levels, levels).T  # (3, 216)
+    shifts = torch.linspace(-0.5, 0.5, 13)
+    square = colours.repeat(1, 2)[:, :225].reshape(3, 15, 15)
+    parameters = nothing(13, 15, 15)
+    parameters.jitter.fill_(True)
+    parameters.factors[:, HUE] = shifts
+    views = make_views(square.expand(13, 3, 15, 15), parameters, ViewConfig(size=15), **NOTHING)
+    for view, shift in zip(views, shifts.tolist(), strict=True):
+        exact = F.adjust_hue(square / 255, shift)
+        torch.testing.assert_close(view, exact, atol=3e-6, rtol=0)
+
+
+def test_grayscale_is_pils():
+    images, parameters = noise(4), nothing(4)
+    parameters.grayscale[1::2] = True
+    views = make_views(images, parameters, ViewConfig(), **NOTHING)
+    assert torch.equal(views[1, 0], views[1, 2])
+    for row in (1, 3):
+        pil = F.to_tensor(F.to_grayscale(F.to_pil_image(images[row]), 3))
+        assert (views[row] - pil).abs().max() < 0.55 / 255
+    torch.testing.assert_close(views[::2], images[::2] / 255, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("size", [8, 24, 32, 50])
+def test_the_crop_is_pils_up_and_down(interpolation, size):
+    # Wide boxes: Pillow 13 runs the rows first where the height shrinks the more.
+    boxes = [(0, 0, 36, 40), (5, 3, 20, 30), (35, 0, 1, 40), (7, 9, 9, 9), (10, 2, 25, 34)]
+    images = noise(len(boxes), 36, 40)
+    images[0] = images[0] // 128 * 255  # black and white overshoot the most
+    parameters = nothing(len(boxes))._replace(box=torch.tensor(boxes))
+    parameters.flip[::2] = True
+    config = ViewConfig(size=size, interpolation=interpolation)
+    views = make_views(images, parameters, config, **NOTHING)
+    for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
+        pil = F.resized_crop(F.to_pil_image(image), *box, [size, size], MODES[interpolation])
+        pil = F.hflip(pil) if parameters.flip[row] else pil
+        assert (views[row] - F.to_tensor(pil)).abs().max() < 2 / 255
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+def test_resample_matrices_sum_to_one_and_stay_in_the_box(interpolation):
+    start, length = torch.tensor([0, 5, 11, 3]), torch.tensor([12, 4, 1, 8])
+    matrix = resample_matrix(start, length, 12, 7, interpolation)
+    assert matrix.shape == (4, 7, 12)
+    torch.testing.assert_close(matrix.sum(2), torch.ones(4, 7))
+    pixel = torch.arange(12)
+    outside = (pixel < start[:, None]) | (pixel >= (start + length)[:, None])
+    assert (matrix * outside[:, None]).abs().max() == 0
+    mirror = torch.tensor([True, False, True, False])
+    mirrored = resample_matrix(start, length, 12, 7, interpolation, mirror)
+    assert torch.equal(mirrored, torch.where(mirror[:, None, None], matrix.flip(1), matrix))
+
+
+def by_hand(image, parameters, row, size):
+    """The pipeline of the protocol, one image and one torchvision function at a time."""
+    if parameters.jitter[row]:
+        for operation in parameters.order[row].tolist():
+            image = ADJUST[operation](image, parameters.factors[row, operation].item())
+    if parameters.grayscale[row]:
+        image = F.rgb_to_grayscale(image, 3)
+    box = parameters.box[row].tolist()
+    image = F.resized_crop(image, *box, [size, size], InterpolationMode.BICUBIC, antialias=True)
+    return F.hflip(image) if parameters.flip[row] else image
+
+
+def test_the_whole_pipeline_runs_in_the_protocols_order():
+    # Middling values: torchvision's float crop does not clip between its two passes, PIL's does.
+    images = noise(64, 40, 36, low=80, high=140)
+    config = ViewConfig(size=24, grayscale=0.3)
+    parameters = draw_parameters(64, 40, 36, config, seeded(1))
+    views = make_views(images, parameters, config, **NOTHING)
+    assert parameters.order.unique(dim=0).shape[0] > 16
+    for row, image in enumerate(images):
+        expected = by_hand(image / 255, parameters, row, 24)
+        torch.testing.assert_close(views[row], expected, atol=1e-5, rtol=0)
+
+
+def test_the_whole_pipeline_is_pils_but_for_its_rounding():
+    images, config = noise(32), ViewConfig()
+    parameters = draw_parameters(32, 32, 32, config, seeded(2))
+    views = make_views(images, parameters, config, **NOTHING)
+    for row, image in enumerate(images):
+        pil = F.to_pil_image(image)
+        if parameters.jitter[row]:
+            for operation in parameters.order[row].tolist():
+                pil = ADJUST[operation](pil, parameters.factors[row, operation].item())
+        if parameters.grayscale[row]:
+            pil = F.to_grayscale(pil, 3)
+        box = parameters.box[row].tolist()
+        pil = F.resized_crop(pil, *box, [32, 32], InterpolationMode.BICUBIC)
+        pil = F.hflip(pil) if parameters.flip[row] else pil
+        assert (views[row] - F.to_tensor(pil)).abs().mean() < 3 / 255
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 96), (20, 60), (9, 90)])
+@pytest.mark.parametrize("config", [ViewConfig(), ViewConfig(crop_ratio=(0.3, 0.9))])
+def test_crops_are_distributed_as_torchvisions(height, width, config):
+    box = draw_parameters(4000, height, width, config, seeded()).box
+    top, left, tall, wide = box.T
+    assert bool((top >= 0).all() and (left >= 0).all())
+    assert bool((top + tall <= height).all() and (left + wide <= width).all())
+    image = torch.empty(3, height, width)
+    crop = RandomResizedCrop(32, config.crop_scale, config.crop_ratio)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torch.tensor(
+            [crop.get_params(image, crop.scale, crop.ratio) for _ in range(2000)],
+        )
+    statistics = (
+        lambda b: b[:, 2] * b[:, 3],
+        lambda b: b[:, 3] / b[:, 2],
+        lambda b: b[:, 0] / (height - b[:, 2] + 1),
+        lambda b: b[:, 1] / (width - b[:, 3] + 1),
+    )
+    for statistic in statistics:
+        ours, reference = statistic(box.double()), statistic(theirs.double())
+        assert stats.ks_2samp(ours.numpy(), reference.numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 4), (4, 100)])
+def test_a_crop_that_never_fits_falls_back_to_the_centre(height, width):
+    config = ViewConfig(crop_scale=(1.0, 1.0))
+    box = draw_parameters(5, height, width, config, seeded()).box
+    crop = RandomResizedCrop(4, config.crop_scale, config.crop_ratio)
+    expected = crop.get_params(torch.empty(3, height, width), crop.scale, crop.ratio)
+    assert box.tolist() == [list(expected)] * 5
+
+
+def test_offsets_are_independent_and_reach_both_ends():
+    config = ViewConfig(crop_scale=(0.5, 0.5), crop_ratio=(1.0, 1.0))
+    top, left, tall, wide = draw_parameters(2000, 10, 10, config, seeded()).box.T
+    assert tall.unique().tolist() == wide.unique().tolist() == [7]
+    assert torch.stack([top, left]).unique(dim=1).T.tolist() == [
+        [y, x] for y in range(4) for x in range(4)
+    ]
+
+
+def test_flip_jitter_and_grayscale_happen_as_often_as_asked():
+    config = ViewConfig(flip=0.5, jitter_probability=0.8, grayscale=0.1)
+    parameters = draw_parameters(20000, 32, 32, config, seeded())
+    for drawn, share in ((parameters.flip, 0.5), (parameters.jitter, 0.8)):
+        assert abs(drawn.double().mean() - share) < 4 * math.sqrt(share * (1 - share) / 20000)
+    assert abs(parameters.grayscale.double().mean() - 0.1) < 4 * math.sqrt(0.09 / 20000)
+    both = (parameters.flip & parameters.grayscale).double().mean()
+    assert abs(both - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 20000)
+
+
+def test_factors_and_order_are_uniform_as_torchvisions():
+    config = ViewConfig(jitter=(0.4, 1.5, 0.2, 0.1))
+    parameters = draw_parameters(12000, 32, 32, config, seeded())
+    jitter = ColorJitter(*config.jitter)
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    for column, (low, high) in enumerate(ranges):
+        drawn = parameters.factors[:, column].double().numpy()
+        assert stats.kstest(drawn, stats.uniform(low, high - low).cdf).pvalue > 0.01
+    orders, counts = parameters.order.unique(dim=0, return_counts=True)
+    assert orders.sort(dim=1).values.unique(dim=0).tolist() == [[0, 1, 2, 3]]
+    assert len(orders) == 24
+    assert stats.chisquare(counts.numpy()).pvalue > 0.01
+
+
+def test_the_same_generator_draws_the_same_parameters():
+    one, two, other = (draw_parameters(50, 32, 32, ViewConfig(), seeded(s)) for s in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one.box, other.box)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (33, 29, 31), (80, 96, 64)])
+def test_a_row_is_bit_identical_in_every_batch(height, width, size):
+    images, config = noise(24, height, width), ViewConfig(size=size, grayscale=0.3)
+    parameters = draw_parameters(24, height, width, config, seeded())
+    whole = make_views(images, parameters, config, **NOTHING)
+    for index in (torch.tensor([7]), torch.tensor([23, 0]), torch.arange(5, 24)):
+        part = make_views(images[index], parameters.take(index), config, **NOTHING)
+        assert torch.equal(part, whole[index])
+
+
+def test_a_large_batch_is_made_in_parts_that_fit_the_cache(monkeypatch):
+    images, config = noise(10), ViewConfig()
+    parameters = draw_parameters(10, 32, 32, config, seeded())
+    whole = make_views(images, parameters, config, **NOTHING)
+    monkeypatch.setattr("iclmsr.data.views.CACHED_PIXELS", 4 * 32 * 32)
+    assert torch.equal(make_views(images, parameters, config, **NOTHING), whole)
+
+
+def test_autocast_leaves_views_alone():
+    images, config = noise(4), ViewConfig()
+    parameters = draw_parameters(4, 32, 32, config, seeded())
+    plain = make_views(images, parameters, config, **NOTHING)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(make_views(images, parameters, config, **NOTHING), plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 0}, "size must be > 0 pixels, got 0"),
+        ({"crop_scale": (0.5, 0.2)}, r"crop_scale .* got \(0.5, 0.2\)"),
+        ({"crop_scale": (0.0, 1.0)}, "crop_scale must have 0 < low <= high <= 1"),
+        ({"crop_scale": (0.5, 1.5)}, r"got \(0.5, 1.5\)"),
+        ({"crop_ratio": (0.0, 1.0)}, r"crop_ratio must have 0 < low <= high, got \(0.0, 1.0\)"),
+        ({"crop_ratio": (2.0, 1.0)}, r"got \(2.0, 1.0\)"),
+        ({"interpolation": "nearest"}, "must be 'bicubic' or 'bilinear', got 'nearest'"),
+        ({"flip": -0.1}, r"flip must be in \[0, 1\], got -0.1"),
+        ({"jitter_probability": 1.1}, r"jitter_probability must be in \[0, 1\], got 1.1"),
+        ({"grayscale": math.nan}, r"grayscale must be in \[0, 1\], got nan"),
+        ({"jitter": (-0.1, 0.4, 0.4, 0.1)}, r"jitter must be 4 numbers >= 0, got \(-0.1"),
+        ({"jitter": (0.4, 0.4, 0.1)}, "jitter must be 4 numbers"),
+        ({"jitter": (0.4, 0.4, 0.4, 0.6)}, r"hue must be in \[0, 0.5\] turns, got 0.6"),
+    ],
+)
+def test_a_bad_config_says_what_is_wrong(values, message):
+    with pytest.raises(IclmsrError, match=message):
+        ViewConfig(**values)

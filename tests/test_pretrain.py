@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from iclmsr import checkpoint
+from iclmsr.config import CheckpointConfig, MSRConfig, PretrainConfig, encode
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.errors import IclmsrError
+from iclmsr.files import write_json
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig, initial_encoder, read_encoder
+from iclmsr.optim import OptimizerConfig
+from iclmsr.pretrain import pretrain, resume
+from iclmsr.schedule import Position, Update, plan
+from iclmsr.stages import Place, TwoStages
+
+TINY = PretrainConfig(
+    epochs=2,
+    batch_size=16,
+    log_every=2,
+    method=SimCLRConfig(hidden_dim=16, embedding_dim=8),
+    encoder=EncoderConfig(width=2),
+    data=DataConfig(source="synthetic", limit=70, synthetic=SyntheticConfig(train=80, test=40)),
+    optimizer=OptimizerConfig(warmup_steps=2),
+    msr=MSRConfig(enabled=True, strata=2, fraction=0.5),
+)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / "encoder.safetensors")
+
+
+def final_state(run: Path) -> dict:
+    return checkpoint.load(checkpoint.checkpoints(run / "checkpoints")[-1])
+
+
+def assert_same(one, other):
+    """Equal to the bit, whatever nesting."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+def test_plan_of_both_schedules():
+    config = replace(TINY, msr=MSRConfig(enabled=True, fraction=0.3, start_epoch=1))
+    theta = [Update("theta", batch) for batch in range(4)]
+    assert plan(config, 4, 0) == theta
+    assert plan(config, 4, 1) == [*theta, Update("psi", 0), Update("psi", 1)]
+    config = replace(TINY, msr=MSRConfig(enabled=True, schedule="interleaved", every_steps=2))
+    assert plan(config, 5, 0) == [
+        theta[0],
+        theta[1],
+        Update("psi", 1),
+        theta[2],
+        theta[3],
+        Update("psi", 3),
+        Update("theta", 4),
+    ]
+    assert plan(replace(TINY, msr=MSRConfig()), 2, 0) == theta[:2]
+
+
+def test_position_means():
+    position = Position()
+    for value in (1.0, 2.0):
+        position.add({"loss": value})
+    position.add({"outer": 5.0})
+    assert position.means() == {"loss": 1.5, "outer": 5.0}
+
+
+def test_a_run_folder_is_complete(tmp_path, capsys):
+    run = pretrain(TINY, tmp_path / "run")
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "encoder.safetensors",
+    }
+    assert json.loads((run / "config.json").read_text()) == encode(TINY)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records if r["event"] == "epoch"] == [1, 2]
+    assert [r["step"] for r in records if r["event"] == "step"] == [2, 4, 6, 8]
+    last = records[-1]
+    expected = {"loss", "contrastive", "interventional", "outer", "embedding_std"}
+    assert expected | {"effective_rank", "saturated", "images_per_second"} <= last.keys()
+    assert last["loss"] == pytest.approx(last["contrastive"] + last["interventional"], rel=1e-5)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("epoch 1/2  loss ")
+    for word in ("contrastive", "interventional", "outer", "images/s", "ETA", "spread", "rank"):
+        assert word in lines[1]
+    events = list((run / "tensorboard").iterdir())
+    assert len(events) == 1
+    assert events[0].stat().st_size > 200
+
+
+def test_training_moves_theta_and_psi_and_lowers_the_loss(tmp_path):
+    run = pretrain(replace(TINY, epochs=6), tmp_path / "run")
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [r["contrastive"] for r in records if r["event"] == "epoch"]
+    assert losses[-1] < losses[0] - 0.1
+    start = TwoStages(TINY, torch.device("cpu"))
+    state = final_state(run)["stages"]
+    assert not torch.equal(start.msr.logits, state["msr"]["logits"])
+    trained, metadata = read_encoder(run / "encoder.safetensors")
+    assert metadata["epoch"] == "6"
+    assert metadata["step"] == "24"
+    initial = initial_encoder(TINY.encoder, TINY.seed).state_dict()
+    moved = [not torch.equal(v, initial[name]) for name, v in trained.state_dict().items()]
+    assert all(moved)
+
+
+def test_same_seed_same_bits_and_other_seed_others(tmp_path):
+    torch.manual_seed(123)
+    first = pretrain(TINY, tmp_path / "a")
+    torch.manual_seed(456)
+    torch.rand(7)
+    second = pretrain(TINY, tmp_path / "b")
+    other = pretrain(replace(TINY, seed=1), tmp_path / "c")
+    assert_same(final_state(first)["stages"], final_state(second)["stages"])
+    assert not torch.equal(weights(first)["conv1.weight"], weights(other)["conv1.weight"])
+
+
+def test_the_regularizer_changes_theta_only_through_its_loss(tmp_path):
+    """With lambda = 0 the run is the plain method's, bit for bit, whatever psi does."""
+    plain = pretrain(replace(TINY, msr=MSRConfig()), tmp_path / "plain")
+    muted = replace(TINY, msr=replace(TINY.msr, loss_weight=0.0))
+    assert_same(weights(pretrain(muted, tmp_path / "muted")), weights(plain))
+    heard = pretrain(TINY, tmp_path / "heard")
+    assert not torch.equal(weights(heard)["conv1.weight"], weights(plain)["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    "msr",
+    [
+        MSRConfig(enabled=True, source="features", prior="learned", diversity_weight=0.1),
+        MSRConfig(enabled=True, source="features-attached", outer_batch="fresh", bound="softmax"),
+        MSRConfig(enabled=True, schedule="interleaved", every_steps=2, negatives="both_views"),
+        MSRConfig(),
+    ],
+    ids=["features", "attached", "interleaved", "plain"],
+)
+def test_resuming_from_any_checkpoint_gives_the_same_bits(tmp_path, msr):
+    """Every update is checkpointed; from each of them the run ends in the same state."""
+    config = replace(TINY, msr=msr, checkpoint=CheckpointConfig(every_steps=1, keep=100))
+    whole = pretrain(config, tmp_path / "whole")
+    expected = final_state(whole)
+    log = (whole / "metrics.jsonl").read_text().splitlines()
+    files = checkpoint.checkpoints(whole / "checkpoints")
+    for last in range(0, len(files) - 1, 3):
+        part = tmp_path / f"part{last}"
+        (part / "checkpoints").mkdir(parents=True)
+        for name in ("config.json", "environment.json", "metrics.jsonl"):
+            (part / name).write_bytes((whole / name).read_bytes())
+        target = part / "checkpoints" / files[last].name
+        target.write_bytes(files[last].read_bytes())
+        resume(part)
+        assert_same(final_state(part)["stages"], expected["stages"])
+        assert_same(final_state(part)["random"], expected["random"])
+        found = (part / "metrics.jsonl").read_text().splitlines()
+        for one, other in zip(found, log, strict=True):
+            timed = ("images_per_second", "seconds")
+            a, b = ({k: v for k, v in json.loads(x).items() if k not in timed} for x in (one, other))
+            assert a == b
+
+
+def start(config: PretrainConfig, out: Path) -> subprocess.Popen:
+    path = out.with_suffix(".json")
+    write_json(path, encode(config))
+    command = [sys.executable, "-m", "iclmsr", "pretrain", "--config", str(path), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the run did not get there"
+        time.sleep(0.005)
+
+
+KILLED = replace(
+    TINY, epochs=30, checkpoint=CheckpointConfig(every_steps=3), msr=replace(TINY.msr, strata=3)
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return pretrain(KILLED, tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path, uninterrupted):
+    """SIGKILL three times, at moments drawn anew in every test run; move the folder; resume."""
+    run = tmp_path / "run"
+    moments = random.Random(time.time_ns())
+    process = start(KILLED, run)
+    for attempt in range(3):
+        folder = run / "checkpoints"
+        seen = checkpoint.checkpoints(folder)[-1:]
+        wait_for(lambda f=folder, s=seen: checkpoint.checkpoints(f)[-1:] != s, process)
+        time.sleep(moments.uniform(0, 0.15))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "the run was over before it was killed"
+        moved = tmp_path / f"moved{attempt}"
+        run.rename(moved)
+        run = moved
+        if attempt < 2:
+            command = [sys.executable, "-m", "iclmsr", "pretrain", "--resume", str(run)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    resume(run)
+    assert_same(weights(run), weights(uninterrupted))
+    assert_same(final_state(run)["stages"], final_state(uninterrupted)["stages"])
+
+
+def test_killed_before_the_first_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    process = start(replace(TINY, checkpoint=CheckpointConfig(every_epochs=100)), run)
+    wait_for(lambda: (run / "metrics.jsonl").exists(), process)
+    process.kill()
+    process.wait()
+    assert not checkpoint.checkpoints(run / "checkpoints")
+    resume(run)
+    whole = replace(TINY, checkpoint=CheckpointConfig(every_epochs=100))
+    assert_same(weights(run), weights(pretrain(whole, tmp_path / "whole")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_checkpoints_and_says_how_to_go_on(tmp_path, number, uninterrupted):
+    run = tmp_path / "run"
+    process = start(replace(KILLED, checkpoint=CheckpointConfig(every_epochs=100)), run)
+    wait_for(lambda: (run / "metrics.jsonl").exists(), process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"go on with: iclmsr pretrain --resume {run}" in errors
+    assert "Traceback" not in errors
+    assert len(checkpoint.checkpoints(run / "checkpoints")) == 1
+    assert_same(weights(resume(run)), weights(uninterrupted))
+
+
+def test_a_truncated_newest_checkpoint_costs_only_time(tmp_path, uninterrupted):
+    config = replace(KILLED, checkpoint=CheckpointConfig(every_steps=3, keep=2))
+    run = pretrain(config, tmp_path / "run")
+    newest = checkpoint.checkpoints(run / "checkpoints")[-1]
+    os.truncate(newest, newest.stat().st_size // 2)
+    with pytest.warns(UserWarning, match="is damaged"):
+        resume(run)
+    assert_same(weights(run), weights(uninterrupted))
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run = pretrain(TINY, tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert resume(run) == run
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_resume_refuses_other_data(tmp_path):
+    config = replace(TINY, checkpoint=CheckpointConfig(every_steps=1, keep=100))
+    run = pretrain(config, tmp_path / "run")
+    checkpoint.checkpoints(run / "checkpoints")[-1].unlink()
+    changed = replace(config, data=replace(config.data, seed=9))
+    write_json(run / "config.json", encode(changed))
+    with pytest.raises(IclmsrError, match="are not those that .* was trained on"):
+        resume(run)
+
+
+def test_batch_larger_than_the_data_set(tmp_path):
+    with pytest.raises(IclmsrError, match="batch size 512 is larger than the data set of 70 images"):
+        pretrain(replace(TINY, batch_size=512), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = replace(
+        TINY,
+        optimizer=OptimizerConfig(name="sgd", lr=1e30, warmup_steps=0),
+        checkpoint=CheckpointConfig(every_steps=1),
+    )
+    with pytest.raises(IclmsrError) as error:
+        pretrain(config, tmp_path / "run")
+    message = str(error.value)
+    assert "loss not finite at step" in message
+    assert "nan" in message or "inf" in message
+    assert str(checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1]) in message
+    good = final_state(tmp_path / "run")
+    assert math.isfinite(sum(total for total, _ in good["position"]["sums"].values()))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    config = replace(TINY, checkpoint=CheckpointConfig(every_steps=1))
+    real, calls = checkpoint.write_atomic, []
+
+    def full(path, data):
+        calls.append(path)
+        if len(calls) > 3:
+            raise IclmsrError(f"cannot write {path}: No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", full)
+    with pytest.raises(IclmsrError, match=r"No space left on device; the last good checkpoint is"):
+        pretrain(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert_same(weights(resume(tmp_path / "run")), weights(pretrain(config, tmp_path / "whole")))
+
+
+def test_unknown_device(tmp_path):
+    with pytest.raises(IclmsrError, match="device 'abacus' is not to be had here"):
+        pretrain(replace(TINY, device="abacus"), tmp_path / "run")
+
+
+def test_two_steps_under_bf16_stay_finite():
+    stages = TwoStages(replace(TINY, precision="bf16"), torch.device("cpu"))
+    views = [torch.randn(16, 3, 32, 32) for _ in range(2)]
+    for batch in range(2):
+        place = Place(0, batch)
+        losses, health = stages.theta_step(views, place, lr=1e-3, progress=0.5, health=True)
+        losses |= stages.psi_step(views, views, place, place, lr=1e-3)
+        assert all(math.isfinite(value) for value in (losses | health).values())
+    assert all(p.dtype == torch.float32 for p in stages.method.parameters())
+
+
+def test_dropout_resumes_exactly(tmp_path):
+    """A timm encoder that draws from torch's global generator while it trains."""
+    config = replace(
+        TINY,
+        encoder=EncoderConfig(
+            "vit_tiny_patch16_224",
+            options={
+                "img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2,
+                "proj_drop_rate": 0.2,
+            },
+        ),
+        checkpoint=CheckpointConfig(every_steps=2, keep=100),
+    )
+    whole = pretrain(config, tmp_path / "run")
+    expected = final_state(whole)
+    files = checkpoint.checkpoints(whole / "checkpoints")
+    for path in files[2:]:
+        path.unlink()
+    resume(whole)
+    assert_same(final_state(whole)["stages"], expected["stages"])
