@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_last_good_one_and_no_scrap(tmp_path, monkeypatch
 
 def test_random_states_round_trip():
     def draw():
-        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()  # noqa: NPY002
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
 
     states = checkpoint.random_states()
     first = draw()

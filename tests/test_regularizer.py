@@ -217,9 +217,7 @@ def test_stage_one_holds_the_weights_fixed(source):
     assert loss.item() == pytest.approx(msr(online, online, features, fixed=False).item())
 
 
-@pytest.mark.parametrize(
-    ("source", "attached"), [("features", False), ("features-attached", True)]
-)
+@pytest.mark.parametrize(("source", "attached"), [("features", False), ("features-attached", True)])
 def test_only_an_attached_source_reaches_the_features(source, attached):
     torch.manual_seed(0)
     msr = MetaSemanticRegularizer(6, source=source, feature_dim=14)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Batch = TypeVar("Batch")
 Outputs = TypeVar("Outputs")
@@ -96,7 +97,8 @@ def meta_gradient(
     ...     theta, psi, 2.0, 2.0, alpha=0.1).psi
     (tensor(-0.1600),)
     """
-    with _same_random_state(theta):
+    # Fused attention has no second derivative.
+    with _same_random_state(theta), sdpa_kernel(SDPBackend.MATH):
         outputs = embed(theta, inner_batch)
         gradients = torch.autograd.grad(
             inner_loss(outputs),

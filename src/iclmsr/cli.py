@@ -273,7 +273,7 @@ def _options(kind: type[Config], default: Config, words: Sequence[str]) -> Confi
                 prog="iclmsr",
                 description="",
                 return_unknown_args=True,
-                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.AvoidSubcommands,),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -283,7 +283,7 @@ def _options(kind: type[Config], default: Config, words: Sequence[str]) -> Confi
         word = unknown[0].partition("=")[0]
         what = "option" if word.startswith("-") else "argument"
         raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(kind))}")
-    return typing.cast(Config, config)
+    return config
 
 
 def _option_names(kind: Any, prefix: str = "--") -> list[str]:

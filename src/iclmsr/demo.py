@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import load
-from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge
+from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features
 from iclmsr.evaluate.features import Features
 from iclmsr.files import write_atomic
 from iclmsr.networks import Encoder, initial_encoder, read_encoder
@@ -57,7 +57,7 @@ def demo(out: Path) -> None:
     results = {
         name: {
             "test": standard[name],
-            "test-swapped": judge(known["train"], known["test-swapped"], settings),
+            "test-swapped": judge_features(known["train"], known["test-swapped"], settings),
         }
         for name, known in features.items()
     }
@@ -82,9 +82,7 @@ def _print(results: dict[str, Any], classes: int) -> None:
         for split in _COLOURS
     ]
     for title, _, split in columns:
-        table.add_column(
-            f"{title}\n{'usual' if split == 'test' else 'swapped'}", justify="right"
-        )
+        table.add_column(f"{title}\n{'usual' if split == 'test' else 'swapped'}", justify="right")
     for name, shown in NAMES.items():
         table.add_row(
             shown, *(f"{results[name][split][kind]['top1']:.1f}" for _, kind, split in columns)
@@ -101,7 +99,7 @@ def draw(
 ) -> None:
     """Draws accuracies as bars, and a few images' nearest neighbours for pixels and encoder."""
     figure = Figure(figsize=(13, 6.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.9))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.9))[0]
     _draw_bars(left.subplots(), results, len(train.classes))
     right.suptitle("Images on swapped backgrounds and their 5 nearest training images")
     rows = [int((queries.labels == label).nonzero()[0]) for label in range(len(queries.classes))]

@@ -96,26 +96,26 @@ def initial_encoder(config: EncoderConfig, seed: int) -> Encoder:
         return build_encoder(config)
 
 
-def write_encoder(path: Path, encoder: Encoder, config: EncoderConfig, **more: str) -> None:
+def write_encoder(path: Path, encoder: Encoder, config: EncoderConfig, **more: int) -> None:
     """Writes the encoder's weights as safetensors, atomically.
 
-    Keys are the network's own (torchvision's or timm's); the metadata hold ``config`` and
-    ``more``.
+    Keys are the network's own (torchvision's or timm's). The metadata are one entry, ``iclmsr``,
+    with ``config`` and ``more`` as JSON: safetensors writes several in an order that varies.
     """
     weights = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
-    metadata = {"encoder": json.dumps(asdict(config)), **more}
+    metadata = {"iclmsr": json.dumps({"encoder": asdict(config), **more})}
     write_atomic(path, safetensors.torch.save(weights, metadata))
 
 
-def read_encoder(path: Path) -> tuple[Encoder, dict[str, str]]:
-    """The encoder that :func:`write_encoder` wrote, in evaluation mode, and the metadata.
+def read_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder that :func:`write_encoder` wrote, in evaluation mode, and its metadata.
 
     Raises:
         IclmsrError: No such file, or not one of ours.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            known = (file.metadata() or {}).get("iclmsr")
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise IclmsrError(
@@ -123,9 +123,10 @@ def read_encoder(path: Path) -> tuple[Encoder, dict[str, str]]:
         ) from error
     except safetensors.SafetensorError as error:
         raise IclmsrError(f"{path} is not a safetensors file: {error}") from error
-    if "encoder" not in metadata:
+    if known is None:
         raise IclmsrError(f"{path} does not say which encoder it is of: it was not written here")
-    encoder = initial_encoder(EncoderConfig(**json.loads(metadata["encoder"])), seed=0)
+    metadata: dict[str, Any] = json.loads(known)
+    encoder = initial_encoder(EncoderConfig(**metadata.pop("encoder")), seed=0)
     encoder.network.load_state_dict(weights)
     return encoder.eval(), metadata
 

@@ -169,7 +169,7 @@ class _Pretraining:
         with (
             _stop_requests() as stop,
             RunProgress(config.epochs, updates, position.updates) as self.progress,
-            SummaryWriter(  # type: ignore[no-untyped-call]
+            SummaryWriter(
                 str(self.folder.path / "tensorboard"), purge_step=position.step or None
             ) as self.board,
         ):
@@ -273,7 +273,7 @@ class _Pretraining:
         position = self.position
         self.folder.log(event=event, epoch=position.epoch, step=position.step, **values)
         for name, value in values.items():
-            self.board.add_scalar(f"{event}/{name}", value, position.step)  # type: ignore[no-untyped-call]
+            self.board.add_scalar(f"{event}/{name}", value, position.step)
 
     def _save(self) -> None:
         """Writes a checkpoint and the encoder as it stands."""
@@ -291,8 +291,8 @@ class _Pretraining:
             self.folder.encoder,
             self.stages.method.encoder,
             self.config.encoder,
-            epoch=str(position.epoch),
-            step=str(position.step),
+            epoch=position.epoch,
+            step=position.step,
         )
 
 

@@ -65,7 +65,10 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(_SIMCLR_CIFAR10, _W_MSE_TABLE, _FULL_COST, "91.80 / 88.42"),
         Recipe(
-            _with_msr(_SIMCLR_CIFAR10), _W_MSE_TABLE, _FULL_COST + ", stage 2 on top", "92.34 / 89.47"
+            _with_msr(_SIMCLR_CIFAR10),
+            _W_MSE_TABLE,
+            _FULL_COST + ", stage 2 on top",
+            "92.34 / 89.47",
         ),
         Recipe(
             _SIMCLR_SYNTHETIC,

@@ -11,7 +11,7 @@ from iclmsr.bilevel import meta_gradient, parameters_of, stateless
 from iclmsr.config import PretrainConfig
 from iclmsr.errors import IclmsrError
 from iclmsr.health import measure
-from iclmsr.methods.base import Embeddings
+from iclmsr.methods.base import Embeddings, Method
 from iclmsr.networks import initial_encoder
 from iclmsr.optim import OptimizerConfig, build_optimizer
 from iclmsr.regularizer import MetaSemanticRegularizer
@@ -45,7 +45,8 @@ class TwoStages:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(config.seed, "method"))
             method = config.method.build(encoder)
-        self.method = method.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method: Method = method.train()
         self.theta = parameters_of(self.method)
         self.optimizer = build_optimizer(config.optimizer, self.theta.values())
         self.msr = self._build_msr(encoder.feature_dim) if config.msr.enabled else None
@@ -144,7 +145,7 @@ class TwoStages:
             return self._contrastive(embeddings, inner_place) + config.loss_weight * interventional
 
         def diversity(embeddings: Embeddings) -> Tensor:
-            return config.diversity_weight * msr.diversity(embeddings.features)
+            return msr.diversity(embeddings.features) * config.diversity_weight
 
         gradient = meta_gradient(
             stateless(self.method),

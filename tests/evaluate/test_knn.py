@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+import sys
 
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -119,10 +121,31 @@ def test_images_that_are_in_the_training_set_find_themselves():
     assert knn(train, train, k=1) == {"top1": 100.0}
 
 
-def test_distances_survive_a_large_common_offset():
-    train, test = gaussian(90, 4, name="train"), gaussian(30, 4, name="test")
-    train, test = (s._replace(features=s.features + 1e4) for s in (train, test))
+def test_large_constant_features_do_not_drown_small_ones():
+    """Products of the constant columns round by more than all the distances there are."""
+    train, test = gaussian(90, 4, name="train", width=20), gaussian(30, 4, name="test", width=20)
+    constant = nn.ConstantPad1d((20, 0), 1e6)
+    train, test = (each._replace(features=constant(1e-3 * each.features)) for each in (train, test))
     assert torch.equal(knn_votes(train, test), naive_votes(train, test, 5))
+
+
+def test_equal_rows_far_from_the_origin():
+    """There the matrix product rounds so much that equal rows look differently far."""
+    few, test = gaussian(10, 4, name="train", width=40), gaussian(25, 4, name="test", width=40)
+    order = torch.randperm(300, generator=generator(0, "order"))
+    features = few.features.repeat(30, 1)[order] + 1e4
+    train = Features(features, torch.arange(300))
+    test = test._replace(features=test.features + 1e4)
+    assert torch.equal(knn_votes(train, test), naive_votes(train, test, 5))
+
+
+def test_ordinary_features_need_no_comparison_with_all_rows(monkeypatch):
+    module, compared = sys.modules[knn.__module__], []
+    exact = module._distances
+    monkeypatch.setattr(module, "_distances", lambda x, y: compared.append(y.shape) or exact(x, y))
+    train, test = gaussian(2000, 5, name="train", width=64), gaussian(200, 5, name="test", width=64)
+    knn_votes(train, test)
+    assert compared == [(200, 16, 64)]
 
 
 @pytest.mark.parametrize("make", [gaussian, grid])

@@ -4,7 +4,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 
-import torch
+import torch  # noqa: F401 - the doctest uses it
 from torch import Tensor
 
 
@@ -44,7 +44,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """SHA-256 of images and labels: equal exactly when the pixels, labels and order are.
 
-        >>> one = ImageSet(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ("a", "b"))
+        >>> black = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+        >>> one = ImageSet(black, torch.tensor([0, 1]), ("a", "b"))
         >>> one.fingerprint() == one.take(torch.tensor([1, 0])).fingerprint()
         False
         """

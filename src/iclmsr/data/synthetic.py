@@ -20,7 +20,7 @@ from iclmsr.seeds import generator
 
 SPLITS = ("train", "test", "test-swapped")
 SMALLEST_SIZE = 16
-CHUNK = 500  # images rendered at a time; part of what the data set is
+CHUNK_PIXELS = 2**19  # rendered at a time to bound the memory; part of what the data set is
 Shape = Callable[[Tensor, Tensor], Tensor]
 Texture = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
@@ -53,9 +53,7 @@ class SyntheticConfig:
             raise IclmsrError(f"rho must be in [0, 1], got {self.rho}")
 
 
-def make_synthetic(
-    config: SyntheticConfig, split: str, *, seed: int, image_size: int
-) -> ImageSet:
+def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size: int) -> ImageSet:
     """One split, the same on every call.
 
     Args:
@@ -71,6 +69,8 @@ def make_synthetic(
     Raises:
         IclmsrError: There is no such split, or the images are too small to show a shape.
 
+    Source: ours; it puts the ICL-MSR paper's background study into a small box.
+
     >>> images = make_synthetic(SyntheticConfig(train=16), "train", seed=0, image_size=32)
     >>> images.images.shape, images.labels.bincount().tolist()
     (torch.Size([16, 3, 32, 32]), [2, 2, 2, 2, 2, 2, 2, 2])
@@ -79,22 +79,20 @@ def make_synthetic(
         raise IclmsrError(f"no split {split!r} in the synthetic data; {nearest(split, SPLITS)}")
     if image_size < SMALLEST_SIZE:
         raise IclmsrError(f"image_size must be >= {SMALLEST_SIZE} pixels, got {image_size}")
-    swapped = split == "test-swapped"
     count = config.train if split == "train" else config.test
-    rho = 0.0 if swapped else config.rho
-    front = "test" if swapped else split
-
+    front, rho = ("test", 0.0) if split == "test-swapped" else (split, config.rho)
     classes = config.classes
     order = torch.randperm(count, generator=generator(seed, "synthetic", front, "labels"))
     labels = order % classes
     draw = generator(seed, "synthetic", split, "backgrounds")
-    own = torch.rand(count, generator=draw, dtype=torch.float64) < rho
+    own = torch.rand(count, generator=draw, dtype=torch.float32) < rho
     backgrounds = torch.where(own, labels, torch.randint(classes, (count,), generator=draw))
 
     images = torch.empty(count, 3, image_size, image_size, dtype=torch.uint8)
     masks = torch.empty(count, image_size, image_size, dtype=torch.bool)
-    for begin in range(0, count, CHUNK):
-        part = slice(begin, begin + CHUNK)
+    step = max(1, CHUNK_PIXELS // image_size**2)
+    for begin in range(0, count, step):
+        part = slice(begin, begin + step)
         ahead = generator(seed, "synthetic", front, "foreground", begin)
         behind = generator(seed, "synthetic", split, "background", begin)
         mask, colour, shade = _foreground(labels[part], image_size, ahead)
@@ -106,12 +104,10 @@ def make_synthetic(
     return ImageSet(images, labels, tuple(SHAPES)[:classes], masks, backgrounds)
 
 
-def _foreground(
-    labels: Tensor, size: int, draw: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def _foreground(labels: Tensor, size: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Masks (B, S, S), colours (B, 3) and shading (B, 1, S, S) to add to them."""
     count = len(labels)
-    radius = 0.175 + 0.125 * _uniform(draw, count, 1, 1)  # of the image's side
+    radius = 0.22 + 0.08 * _uniform(draw, count, 1, 1)  # of the image's side
     centre = radius + (1 - 2 * radius) * _uniform(draw, count, 1, 2)
     x, y = _plane(size, centre, _uniform(draw, count, 1, 1) * math.tau, radius)
     mask = torch.empty(count, size, size, dtype=torch.bool)
@@ -125,7 +121,11 @@ def _foreground(
 def _background(kinds: Tensor, avoid: Tensor, size: int, draw: torch.Generator) -> Tensor:
     """Textures (B, 3, S, S) in [0, 1] whose two colours differ from ``avoid`` (B, 3)."""
     count = len(kinds)
+    # Of 16 pairs of colours the one that shows both shape and texture best. Weak textures are
+    # among them, lest the shape never pays.
     pairs = _uniform(draw, count, 16, 2, 3)
+    strength = 0.15 + 0.35 * _uniform(draw, count, 1, 1)
+    pairs[:, :, 1] = pairs[:, :, 0].lerp(pairs[:, :, 1], strength)
     between = torch.cat([pairs, pairs.mean(dim=2, keepdim=True)], dim=2)  # clouds show it too
     apart = (between - avoid[:, None, None]).norm(dim=3).amin(dim=2)
     contrast = (pairs[:, :, 0] - pairs[:, :, 1]).norm(dim=2)
@@ -139,13 +139,12 @@ def _background(kinds: Tensor, avoid: Tensor, size: int, draw: torch.Generator) 
     for kind, texture in enumerate(TEXTURES.values()):
         rows = kinds == kind
         share[rows] = texture(u[rows], v[rows], draw).to(share.dtype)
-    share = share[:, None]
-    colours = low[:, :, None, None] * (1 - share) + high[:, :, None, None] * share
+    colours = low[:, :, None, None].lerp(high[:, :, None, None], share[:, None])
     return (colours + _grain(draw, count, size)[:, None]).clamp(0, 1)
 
 
 def _uniform(draw: torch.Generator, *shape: int) -> Tensor:
-    """Uniform numbers in [0, 1), in float64: no platform's sine then moves a byte."""
+    """Uniform numbers in [0, 1); float64, so that rounding to bytes hides a sine's last bit."""
     return torch.rand(*shape, generator=draw, dtype=torch.float64)
 
 
@@ -188,8 +187,8 @@ TEXTURES: dict[str, Texture] = {
     "dots": lambda u, v, draw: torch.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.32,
     "waves": lambda u, v, draw: (u + 0.3 * (math.tau * v / 2).sin()) % 1 < 0.5,
     "grid": lambda u, v, draw: (u % 1 < 0.25) | (v % 1 < 0.25),
-    "bricks": lambda u, v, draw: (v % 1 < 0.25) | ((u / 2 + v.floor() / 2) % 1 < 0.125),
     "mosaic": lambda u, v, draw: _field(u, draw, 16, "nearest"),
+    "ripples": lambda u, v, draw: torch.hypot(u, v) % 1 < 0.5,
     "clouds": lambda u, v, draw: _field(u, draw, 5, "bicubic"),
 }
 BACKGROUNDS = tuple(TEXTURES)

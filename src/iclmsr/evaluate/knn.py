@@ -108,8 +108,10 @@ def _nearest(queries: Tensor, train: Tensor, k: int, chunk_bytes: int) -> Tensor
         norms = queries.square().sum(1)
         # The product's error: each of about F terms, at most 2 (|x|^2 + |y|^2), rounds a few times.
         error = 8 * (width + 1) * torch.finfo(torch.float64).eps * (norms + largest)
-        doubtful = distances[:, k - 1].square() + error >= squares.amax(1) + norms
-        for some in torch.split(doubtful.nonzero()[:, 0], _rows(chunk_bytes, len(train))):
+        near = distances[:, k - 1].square() + error >= squares.amax(1) + norms
+        doubtful, block = near.nonzero()[:, 0], _rows(chunk_bytes, len(train))
+        for start in range(0, len(doubtful), block):
+            some = doubtful[start : start + block]
             parts = [_distances(queries[some], part.double()) for part in torch.split(train, rows)]
             nearest[some] = torch.cat(parts, 1).sort(stable=True).indices[:, :k]
     return nearest

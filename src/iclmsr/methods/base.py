@@ -46,7 +46,7 @@ class Method(nn.Module, ABC):
     def loss(self, embeddings: Embeddings, *, generator: torch.Generator | None = None) -> Tensor:
         """The method's own loss L_cl, [] in the unit that the method's file states."""
 
-    def after_step(self, embeddings: Embeddings, progress: float) -> None:  # noqa: B027
+    def after_step(self, embeddings: Embeddings, progress: float) -> None:
         """Moves what moves once a step (target network, queue); nothing by default.
 
         Args:

@@ -51,7 +51,7 @@ class SimCLR(Method):
         )
 
     def embed(self, views: Sequence[Tensor]) -> Embeddings:
-        """f sees one view at a time, g all of them at once: its batch norm spans V * B rows."""
+        """F sees one view at a time, g all of them at once: its batch norm spans V * B rows."""
         features = torch.stack([self.encoder(view) for view in views])  # (V, B, F)
         embeddings = self.projector(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         return Embeddings(embeddings, embeddings, features)

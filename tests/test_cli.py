@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import subprocess
+import sys
+
+import pytest
+
+from iclmsr import cli
+from iclmsr.errors import IclmsrError
+from iclmsr.recipes import RECIPES
+
+SMALL = [
+    *("simclr-msr-synthetic", "--epochs", "1", "--batch-size", "16", "--precision", "fp32"),
+    *("--encoder.width", "2", "--method.hidden-dim", "16", "--data.synthetic.train", "48"),
+    *("--data.synthetic.test", "24"),
+]
+
+
+def run(*words, capsys):
+    code = cli.main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_help_is_instant_and_lists_every_verb(capsys):
+    code, out, _ = run("--help", capsys=capsys)
+    assert code == 0
+    for verb in cli.VERBS:
+        assert f"\n  {verb} " in out
+    script = (
+        "import sys, iclmsr.cli as cli; cli.main(['--help']); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_version(capsys):
+    assert run("--version", capsys=capsys)[1].startswith("iclmsr 0")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    try:
+        code = cli.main([verb, "--help"])
+    except SystemExit as stop:
+        code = stop.code
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "iclmsr" in out
+    if verb == "pretrain":
+        for option in ("--epochs", "--msr.strata", "--encoder.width", "--data.on-corrupt"):
+            assert option in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("pretian", "unknown command 'pretian': did you mean 'pretrain'?"),
+        ("pretrain simclr-cifar", "unknown recipe 'simclr-cifar': did you mean 'simclr-cifar10'"),
+        ("pretrain", "pretrain needs one of: a recipe"),
+        ("pretrain simclr-cifar10 --resume x", "pretrain needs one of: a recipe"),
+        ("pretrain simclr-cifar10 --epoch 3", "unknown option '--epoch': did you mean '--epochs'"),
+        ("pretrain simclr-cifar10 --msr.strate=3", "unknown option '--msr.strate': did you mean"),
+        ("pretrain simclr-cifar10 stray", "unknown argument 'stray'"),
+        ("pretrain simclr-cifar10 --epochs ten", "--epochs: invalid literal for int"),
+        ("pretrain simclr-cifar10 --epochs 0", "epochs must be >= 1, got 0"),
+        ("pretrain simclr-cifar10 --precision fp8", "invalid choice 'fp8'"),
+        ("pretrain simclr-cifar10 --method.temperature 0", "temperature must be > 0"),
+        ("pretrain simclr-cifar10 --out", "argument --out: expected one argument"),
+        ("pretrain simclr-cifar10", "data.root is not set: pass --data.root"),
+        ("pretrain simclr-cifar10 --data.root /nowhere", "/nowhere does not exist"),
+        ("pretrain --config /nowhere.json", "cannot read /nowhere.json"),
+        ("pretrain --resume /nowhere", "/nowhere is not a run folder"),
+        ("pretrain --resume /nowhere --epochs 3", "'--epochs' does not apply"),
+        ("evaluate", "evaluate needs a run folder"),
+        ("evaluate /nowhere", "/nowhere is not a run folder"),
+        ("recipes nope", "unknown recipe 'nope'"),
+        ("recipes simclr-cifar10 x", "unknown argument 'x'"),
+        ("scm x", "unknown argument 'x'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
+    code, out, err = run(*words.split(), capsys=capsys)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert message in err
+
+
+def test_debug_shows_the_traceback(capsys):
+    code, _, err = run("pretrain", "nope", "--debug", capsys=capsys)
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: unknown recipe 'nope'")
+
+
+def test_options_reach_the_config():
+    from iclmsr.config import PretrainConfig
+
+    words = ["--msr.strata", "5", "--views.crop-scale", "0.3", "1.0", "--msr.enabled"]
+    config = cli._options(PretrainConfig, RECIPES["simclr-cifar10"].config, words)
+    assert config.msr.strata == 5
+    assert config.msr.enabled
+    assert config.views.crop_scale == (0.3, 1.0)
+    assert config.recipe == "simclr-cifar10"
+    with pytest.raises(IclmsrError, match="unknown option '--views.crop'"):
+        cli._options(PretrainConfig, PretrainConfig(), ["--views.crop", "1"])
+
+
+def test_pretrain_evaluate_and_again_from_the_config(tmp_path, capsys):
+    first, again = tmp_path / "first", tmp_path / "again"
+    code, out, _ = run("pretrain", *SMALL, "--out", first, capsys=capsys)
+    assert code == 0
+    assert f"iclmsr evaluate {first}" in out
+    words = ("--linear-probe.epochs", "3", "--baselines")
+    code, out, _ = run("evaluate", first, *words, capsys=capsys)
+    assert code == 0
+    report = json.loads((first / "evaluation.json").read_text())
+    assert set(report["results"]) == {"encoder", "untrained", "pixels"}
+    assert report["protocol"] == "w-mse-2021, changed"
+    for result in report["results"].values():
+        assert f"{result['linear']['top1']:.2f}" in out
+        assert f"{result['knn']['top1']:.2f}" in out
+    assert report["data"]["train"]["images"] == 48
+    code, _, _ = run("pretrain", "--config", first / "config.json", "--out", again, capsys=capsys)
+    assert code == 0
+    assert (first / "config.json").read_bytes() == (again / "config.json").read_bytes()
+    assert (first / "encoder.safetensors").read_bytes() == (
+        again / "encoder.safetensors"
+    ).read_bytes()
+    code, _, err = run("pretrain", *SMALL, "--out", first, capsys=capsys)
+    assert code == 2
+    assert "already exists" in err
+
+
+def test_evaluate_before_the_first_checkpoint(tmp_path, capsys):
+    run("pretrain", *SMALL, "--out", tmp_path / "run", capsys=capsys)
+    (tmp_path / "run" / "encoder.safetensors").unlink()
+    code, _, err = run("evaluate", tmp_path / "run", capsys=capsys)
+    assert code == 2
+    assert "the run has written no checkpoint yet" in err
+
+
+def test_recipes_are_listed_and_printed(capsys):
+    _, out, _ = run("recipes", capsys=capsys)
+    assert all(name in out for name in RECIPES)
+    _, out, _ = run("recipes", "simclr-msr-cifar10", capsys=capsys)
+    assert json.loads(out)["msr"]["enabled"] is True
+
+
+def test_scm_prints_and_draws(tmp_path, capsys):
+    code, out, _ = run("scm", "--out", tmp_path / "scm.png", capsys=capsys)
+    assert code == 0
+    assert "X_s" in out
+    assert (tmp_path / "scm.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full(words):
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setitem(cli.VERBS, "scm", full)
+    code, _, err = run("scm", capsys=capsys)
+    assert code == 2
+    assert err == "error: No space left on device: metrics.jsonl\n"
