@@ -7,6 +7,7 @@ import pytest
 
 from iclmsr import cli
 from iclmsr.errors import IclmsrError
+from iclmsr.options import parse_options
 from iclmsr.recipes import RECIPES
 
 SMALL = [
@@ -98,13 +99,13 @@ def test_options_reach_the_config():
     from iclmsr.config import PretrainConfig
 
     words = ["--msr.strata", "5", "--views.crop-scale", "0.3", "1.0", "--msr.enabled"]
-    config = cli._options(PretrainConfig, RECIPES["simclr-cifar10"].config, words)
+    config = parse_options(PretrainConfig, RECIPES["simclr-cifar10"].config, words)
     assert config.msr.strata == 5
     assert config.msr.enabled
     assert config.views.crop_scale == (0.3, 1.0)
     assert config.recipe == "simclr-cifar10"
     with pytest.raises(IclmsrError, match="unknown option '--views.crop'"):
-        cli._options(PretrainConfig, PretrainConfig(), ["--views.crop", "1"])
+        parse_options(PretrainConfig, PretrainConfig(), ["--views.crop", "1"])
 
 
 def test_pretrain_evaluate_and_again_from_the_config(tmp_path, capsys):

@@ -1,30 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``iclmsr VERB ...``. Each verb imports what it needs inside its function."""
 
-import argparse
-import contextlib
 import dataclasses
-import io
-import re
 import sys
 import traceback
-import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from iclmsr import __version__
 from iclmsr.errors import IclmsrError, nearest
-
-Config = TypeVar("Config")
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise IclmsrError(message)
+from iclmsr.options import Parser, parse_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +84,7 @@ def _pretrain(words: list[str]) -> None:
     RECIPE is one that `iclmsr recipes` lists; FILE is a config.json; --out is runs/RECIPE
     unless given. SIGINT and SIGTERM write a checkpoint and stop.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     for option in ("--config", "--resume", "--out"):
         parser.add_argument(option, type=Path)
     name = words.pop(0) if words and not words[0].startswith("-") else None
@@ -111,7 +98,7 @@ def _pretrain(words: list[str]) -> None:
     from iclmsr.recipes import RECIPES, recipe
 
     if _asks_help(words):
-        _options(PretrainConfig, recipe(name).config if name else PretrainConfig(), rest)
+        parse_options(PretrainConfig, recipe(name).config if name else PretrainConfig(), rest)
     if sum(value is not None for value in (name, known.config, known.resume)) != 1:
         raise IclmsrError(
             "pretrain needs one of: a recipe, --config FILE, --resume RUN; "
@@ -120,7 +107,7 @@ def _pretrain(words: list[str]) -> None:
     if known.resume is not None:
         if known.out is not None:
             raise IclmsrError("--resume goes on in its own folder: leave out --out")
-        parser = _Parser(add_help=False, allow_abbrev=False)
+        parser = Parser(add_help=False, allow_abbrev=False)
         parser.add_argument("--data.root", dest="root", type=Path)
         moved, unknown = parser.parse_known_args(rest)
         if unknown:
@@ -131,7 +118,7 @@ def _pretrain(words: list[str]) -> None:
         run = resume(known.resume, root=moved.root)
     else:
         config = recipe(name).config if name else decode(PretrainConfig, read_json(known.config))
-        config = _options(PretrainConfig, config, rest)
+        config = parse_options(PretrainConfig, config, rest)
         if config.data.root is not None:
             root = config.data.root.expanduser().absolute()
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=root))
@@ -155,10 +142,10 @@ def _evaluate(words: list[str]) -> None:
     from iclmsr.evaluate import EvaluateConfig, evaluate, show
 
     if _asks_help(words):
-        _options(EvaluateConfig, EvaluateConfig(), words)
+        parse_options(EvaluateConfig, EvaluateConfig(), words)
     if run is None:
         raise IclmsrError("evaluate needs a run folder: iclmsr evaluate RUN")
-    config = _options(EvaluateConfig, EvaluateConfig.of_run(run), words)
+    config = parse_options(EvaluateConfig, EvaluateConfig.of_run(run), words)
     show(evaluate(run, config))
     print(f"wrote {run / 'evaluation.json'}")
 
@@ -196,7 +183,7 @@ def _scm(words: list[str]) -> None:
     if _asks_help(words):
         print(_usage(_scm))
         return
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path)
     known, rest = parser.parse_known_args(words)
     _only(rest, 0)
@@ -219,7 +206,7 @@ def _demo(words: list[str]) -> None:
     if _asks_help(words):
         print(_usage(_demo))
         return
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     known, rest = parser.parse_known_args(words)
     _only(rest, 0)
@@ -253,63 +240,6 @@ def _only(words: Sequence[str], count: int) -> None:
     """Refuses words beyond the first ``count``."""
     if len(words) > count:
         raise IclmsrError(f"unknown argument {words[count]!r}: --help says what there is")
-
-
-def _options(kind: type[Config], default: Config, words: Sequence[str]) -> Config:
-    """``default`` with the options in ``words``; every typed field of ``kind`` is an option.
-
-    Raises:
-        IclmsrError: An unknown option, or a value that its field does not take.
-    """
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            config, unknown = tyro.cli(
-                kind,
-                default=default,
-                args=list(words),
-                prog="iclmsr",
-                description="",
-                return_unknown_args=True,
-                config=(tyro.conf.AvoidSubcommands,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise IclmsrError(_first_sentence(said.getvalue())) from None
-    if unknown:
-        word = unknown[0].partition("=")[0]
-        what = "option" if word.startswith("-") else "argument"
-        raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(kind))}")
-    return config
-
-
-def _option_names(kind: Any, prefix: str = "--") -> list[str]:
-    """Every option that the fields of a config make."""
-    names = []
-    for name, hint in typing.get_type_hints(kind).items():
-        option = prefix + name.replace("_", "-")
-        choices = [hint, *typing.get_args(hint)]
-        nested = [choice for choice in choices if dataclasses.is_dataclass(choice)]
-        for choice in nested:
-            names += _option_names(choice, f"{option}.")
-        if not nested:
-            names.append(option)
-    return names
-
-
-def _first_sentence(box: str) -> str:
-    """What tyro says in the box that it draws, up to the first rule, on one line."""
-    lines = [line.strip("│╭╮╰╯ \t") for line in box.splitlines() if line.strip()]
-    body: list[str] = []
-    for line in lines:
-        if re.fullmatch("─*", line):
-            break
-        if "─" not in line:
-            body.append(line)
-    return " ".join(body) or "the options could not be read"
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining: the schedule of the two stages, the run folder, and exact resumption."""
 
-import contextlib
 import json
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import load
 from iclmsr.errors import IclmsrError
 from iclmsr.health import collapse
+from iclmsr.interruption import Interrupted, stop_requests
 from iclmsr.networks import write_encoder
 from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
@@ -28,19 +26,6 @@ from iclmsr.runs import RunFolder, environment
 from iclmsr.schedule import Position, Update, plan
 from iclmsr.seeds import derive
 from iclmsr.stages import NotFinite, Place, TwoStages
-
-
-class Interrupted(IclmsrError):
-    """The run was asked to stop, wrote a checkpoint and can go on.
-
-    Args:
-        number: The signal.
-        message: What to say.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -167,7 +152,7 @@ class _Pretraining:
         config, position = self.config, self.position
         updates = sum(len(plan(config, self.batches, epoch)) for epoch in range(config.epochs))
         with (
-            _stop_requests() as stop,
+            stop_requests() as stop,
             RunProgress(config.epochs, updates, position.updates) as self.progress,
             SummaryWriter(
                 str(self.folder.path / "tensorboard"), purge_step=position.step or None
@@ -294,27 +279,3 @@ class _Pretraining:
             epoch=position.epoch,
             step=position.step,
         )
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that receives the first SIGTERM or SIGINT; a second one acts at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def note(number: int, _: object) -> None:
-        received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in numbers:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -69,6 +69,13 @@ def test_seeds_and_splits_are_independent():
             assert not (one.masks == two.masks).flatten(1).all(1).any()
 
 
+def test_backgrounds_are_drawn_anew_for_every_seed_and_split():
+    config = SyntheticConfig(classes=2, train=120, test=120)
+    train = make("train", config)
+    for other in (make("test", config), make("train", config, seed=1)):
+        assert (train.images == other.images).double().mean() < 0.03
+
+
 def test_labels_are_balanced_and_in_random_order():
     config = SyntheticConfig(train=163, test=10)
     counts = make("train", config).labels.bincount(minlength=8)

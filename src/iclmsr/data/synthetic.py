@@ -85,7 +85,7 @@ def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size
     order = torch.randperm(count, generator=generator(seed, "synthetic", front, "labels"))
     labels = order % classes
     draw = generator(seed, "synthetic", split, "backgrounds")
-    own = torch.rand(count, generator=draw, dtype=torch.float32) < rho
+    own = torch.rand(count, generator=draw, dtype=torch.float64) < rho
     backgrounds = torch.where(own, labels, torch.randint(classes, (count,), generator=draw))
 
     images = torch.empty(count, 3, image_size, image_size, dtype=torch.uint8)

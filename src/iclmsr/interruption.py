@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stopping politely: SIGTERM and SIGINT as a request that the run answers between two updates."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from iclmsr.errors import IclmsrError
+
+
+class Interrupted(IclmsrError):
+    """The run was asked to stop, wrote a checkpoint and can go on.
+
+    Args:
+        number: The signal.
+        message: What to say.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives the first SIGTERM or SIGINT; a second one acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words of the command line as values; the only module that knows tyro."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import re
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeVar
+
+from iclmsr.errors import IclmsrError, nearest
+
+Config = TypeVar("Config")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print."""
+        raise IclmsrError(message)
+
+
+def parse_options(kind: type[Config], default: Config, words: Sequence[str]) -> Config:
+    """``default`` with the options in ``words``; every typed field of ``kind`` is an option.
+
+    Raises:
+        IclmsrError: An unknown option, or a value that its field does not take.
+    """
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            config, unknown = tyro.cli(
+                kind,
+                default=default,
+                args=list(words),
+                prog="iclmsr",
+                description="",
+                return_unknown_args=True,
+                config=(tyro.conf.AvoidSubcommands,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise IclmsrError(_first_sentence(said.getvalue())) from None
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        what = "option" if word.startswith("-") else "argument"
+        raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(kind))}")
+    return config
+
+
+def _option_names(kind: Any, prefix: str = "--") -> list[str]:
+    """Every option that the fields of a config make."""
+    names = []
+    for name, hint in typing.get_type_hints(kind).items():
+        option = prefix + name.replace("_", "-")
+        choices = [hint, *typing.get_args(hint)]
+        nested = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+        for choice in nested:
+            names += _option_names(choice, f"{option}.")
+        if not nested:
+            names.append(option)
+    return names
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro says in the box that it draws, up to the first rule, on one line."""
+    lines = [line.strip("│╭╮╰╯ \t") for line in box.splitlines() if line.strip()]
+    body: list[str] = []
+    for line in lines:
+        if re.fullmatch("─*", line):
+            break
+        if "─" not in line:
+            body.append(line)
+    return " ".join(body) or "the options could not be read"

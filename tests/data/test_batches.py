@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+import torch
+
+from iclmsr.data.batches import Epoch
+from iclmsr.data.views import ViewConfig
+
+IMAGES = torch.randint(
+    0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def epoch(batch_size=5, number=0, seed=0, config=None):
+    return Epoch(
+        IMAGES,
+        config or ViewConfig(size=16),
+        view_count=2,
+        batch_size=batch_size,
+        seed=seed,
+        epoch=number,
+        **PLAIN,
+    )
+
+
+def test_an_incomplete_last_batch_is_left_out():
+    assert len(epoch()) == 4
+    views = epoch().views(3)
+    assert [view.shape for view in views] == [(5, 3, 16, 16)] * 2
+    assert not torch.equal(*views)
+
+
+def test_each_image_comes_once_and_in_another_order_every_epoch():
+    untouched = ViewConfig(
+        size=16,
+        crop_scale=(1.0, 1.0),
+        crop_ratio=(1.0, 1.0),
+        flip=0.0,
+        jitter_probability=0.0,
+        grayscale=0.0,
+    )
+    seen = torch.cat([epoch(7, config=untouched).views(batch)[0] for batch in range(3)])
+    order = epoch(7).order
+    assert sorted(order.tolist()) == list(range(21))
+    assert torch.allclose(seen, IMAGES[order].float() / 255, atol=1e-5)
+    assert not torch.equal(order, epoch(7, number=1).order)
+    assert not torch.equal(order, epoch(7, seed=1).order)
+
+
+def test_views_do_not_depend_on_the_split_into_batches_nor_on_what_was_made_before():
+    whole, parts = epoch(20), epoch(5)
+    parts.views(2)
+    for view in range(2):
+        split = torch.cat([parts.views(batch)[view] for batch in range(4)])
+        assert torch.equal(whole.views(0)[view], split)
+
+
+def test_views_differ_between_epochs():
+    """The same image gets another crop: compare by place in the data set, not in the order."""
+    first, second = epoch().parameters[0], epoch(number=1).parameters[0]
+    assert not torch.equal(first.box, second.box)
+    assert torch.equal(first.box, epoch().parameters[0].box)
