@@ -164,3 +164,20 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     code, _, err = run("scm", capsys=capsys)
     assert code == 2
     assert err == "error: No space left on device: metrics.jsonl\n"
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.VERBS, "scm", interrupted)
+    code, _, err = run("scm", capsys=capsys)
+    assert code == 130
+    assert err.splitlines() == ["error: interrupted"]
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -m iclmsr recipes simclr-cifar10 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""

@@ -2,6 +2,7 @@
 """The command line: ``iclmsr VERB ...``. Each verb imports what it needs inside its function."""
 
 import dataclasses
+import os
 import sys
 import traceback
 import warnings
@@ -34,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for Python's last flush
+        return 0
     except OSError as error:
         if debug:
             traceback.print_exc()
