@@ -39,7 +39,7 @@ _SIMCLR_CIFAR10 = PretrainConfig(recipe="simclr-cifar10")
 
 _SIMCLR_SYNTHETIC = PretrainConfig(
     recipe="simclr-synthetic",
-    epochs=30,
+    epochs=22,
     batch_size=128,
     precision="bf16",
     log_every=10,
