@@ -134,7 +134,10 @@ def _draw_bars(axes: Axes, results: dict[str, Any], classes: int) -> None:
     axes.axhline(100 / classes, color="#555555", linestyle=":", label="chance")
     axes.set_xticks(range(len(NAMES)), [name.replace(" ", "\n", 1) for name in NAMES.values()])
     axes.set_ylabel("linear probe, top-1 accuracy (%)")
-    axes.set_ylim(0, 105)
+    best = max(
+        result["linear"]["top1"] for splits in results.values() for result in splits.values()
+    )
+    axes.set_ylim(0, min(105, 1.3 * best))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left", fontsize=9)
 
