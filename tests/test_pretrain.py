@@ -288,9 +288,10 @@ def test_a_truncated_newest_checkpoint_costs_only_time(tmp_path, uninterrupted):
     assert_same(weights(run), weights(uninterrupted))
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
+def test_resuming_a_finished_run_changes_nothing_but_scraps(tmp_path):
     run = pretrain(TINY, tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    (run / "checkpoints" / ".checkpoint-0000000099-00000000.pt.123.tmp").write_bytes(b"half")
     assert resume(run) == run
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 

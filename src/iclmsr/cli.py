@@ -183,24 +183,25 @@ def _recipes(words: list[str]) -> None:
 
 
 def _scm(words: list[str]) -> None:
-    """Print the structural causal model; draw it with --out FILE.png.
+    """Print and draw the structural causal model.
 
     usage: iclmsr scm [--out FILE.png]
+
+    The picture goes to scm.png unless FILE.png is given.
     """
     if _asks_help(words):
         print(_usage(_scm))
         return
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("scm.png"))
     known, rest = parser.parse_known_args(words)
     _only(rest, 0)
 
     from iclmsr.causal import INSTANCE_DISCRIMINATION, describe, draw
 
     print(describe(INSTANCE_DISCRIMINATION))
-    if known.out is not None:
-        draw(INSTANCE_DISCRIMINATION, known.out)
-        print(f"wrote {known.out}")
+    draw(INSTANCE_DISCRIMINATION, known.out)
+    print(f"wrote {known.out}")
 
 
 def _demo(words: list[str]) -> None:

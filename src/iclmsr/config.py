@@ -65,9 +65,9 @@ class MSRConfig:
 
     def __post_init__(self) -> None:
         for name in ("loss_weight", "diversity_weight", "inner_lr", "start_epoch"):
-            _at_least(self, "msr", name, 0)
+            at_least(self, "msr", name, 0)
         for name in ("strata", "every_steps", "hidden_dim"):
-            _at_least(self, "msr", name, 1)
+            at_least(self, "msr", name, 1)
         if not 0 <= self.fraction <= 1:
             raise IclmsrError(f"msr.fraction must be in [0, 1], got {self.fraction}")
         for name in ("lr", "temperature"):
@@ -89,7 +89,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         for name in ("every_epochs", "every_steps", "keep"):
-            _at_least(self, "checkpoint", name, 1)
+            at_least(self, "checkpoint", name, 1)
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,20 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "log_every"):
-            _at_least(self, "", name, 1)
+            at_least(self, "", name, 1)
         for name in ("batch_size", "view_count"):
-            _at_least(self, "", name, 2)
+            at_least(self, "", name, 2)
 
 
-def _at_least(config: object, group: str, name: str, least: int) -> None:
-    """Raises unless the field is None or >= ``least``."""
+def at_least(config: object, group: str, name: str, least: int) -> None:
+    """Raises :class:`IclmsrError` unless a config's field is None or >= ``least``.
+
+    Args:
+        config: The config.
+        group: Its place among the options, as ``msr``; empty at the top.
+        name: The field.
+        least: The smallest value allowed.
+    """
     value = getattr(config, name)
     if value is not None and not value >= least:
         option = ".".join(filter(None, (group, name.replace("_", "-"))))

@@ -16,6 +16,7 @@ from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.batches import Epoch
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import load
+from iclmsr.devices import choose_device
 from iclmsr.errors import IclmsrError
 from iclmsr.health import collapse
 from iclmsr.interruption import Interrupted, stop_requests
@@ -70,6 +71,7 @@ def resume(path: Path, *, root: Path | None = None) -> Path:
     if root is not None:
         config = replace(config, data=replace(config.data, root=root))
     with folder.lock():
+        folder.remove_scraps()
         state = checkpoint.load_newest(folder.checkpoints)
         if state is not None and state["position"]["epoch"] == config.epochs:
             return path
@@ -84,22 +86,6 @@ def resume(path: Path, *, root: Path | None = None) -> Path:
         run = _Pretraining(config, folder, images, device)
         run.restore(state)
         return run.run()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that ``name`` means here.
-
-    Raises:
-        IclmsrError: No such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise IclmsrError(f"device {name!r} is not to be had here: use cpu or auto") from error
-    return device
 
 
 def _training_images(config: PretrainConfig) -> ImageSet:

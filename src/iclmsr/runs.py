@@ -122,6 +122,11 @@ class RunFolder:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
+    def remove_scraps(self) -> None:
+        """Removes temporary files of a process that was killed while it wrote them."""
+        for scrap in self.path.rglob(".*.tmp"):
+            scrap.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder for one writing process.

@@ -86,6 +86,11 @@ def test_train_and_test_of_other_classes_are_refused(run, monkeypatch):
         evaluate(run, QUICK, say=lambda line: None)
 
 
+def test_unknown_device(run):
+    with pytest.raises(IclmsrError, match="device 'abacus' is not to be had here"):
+        evaluate(run, replace(QUICK, device="abacus"), say=lambda line: None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"k": 0}, "k must be >= 1, got 0"), ({"batch_size": 0}, "batch-size must be >= 1, got 0")],

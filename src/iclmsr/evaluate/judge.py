@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from iclmsr.config import PretrainConfig, decode, encode
+from iclmsr.config import PretrainConfig, at_least, decode, encode
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, load
+from iclmsr.devices import choose_device
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.accuracy import topk_accuracy
 from iclmsr.evaluate.features import Features, extract, pixels
@@ -37,16 +37,14 @@ class EvaluateConfig:
     """Neighbours that vote in the nearest-neighbour classifier, >= 1."""
     batch_size: int = 512
     """Images in a batch while features are extracted, >= 1."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
 
     def __post_init__(self) -> None:
         for name in ("k", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise IclmsrError(f"{option} must be >= 1, got {getattr(self, name)}")
+            at_least(self, "", name, 1)
 
     @classmethod
     def of_run(cls, run: Path) -> "EvaluateConfig":
@@ -136,7 +134,7 @@ def features_of(encoder: Encoder | None, images: ImageSet, config: EvaluateConfi
         mean=mean,
         std=std,
         batch_size=config.batch_size,
-        device=torch.device(config.device),
+        device=choose_device(config.device),
     )
 
 
