@@ -104,6 +104,10 @@ def test_options_reach_the_config():
     assert config.msr.enabled
     assert config.views.crop_scale == (0.3, 1.0)
     assert config.recipe == "simclr-cifar10"
+    words = ["--encoder.name", "vit_tiny_patch16_224", "--encoder.options"]
+    words += ["img_size", "32", "drop_rate", "0.1", "global_pool", "avg"]
+    config = parse_options(PretrainConfig, PretrainConfig(), words)
+    assert config.encoder.options == {"img_size": 32, "drop_rate": 0.1, "global_pool": "avg"}
     with pytest.raises(IclmsrError, match="unknown option '--views.crop'"):
         parse_options(PretrainConfig, PretrainConfig(), ["--views.crop", "1"])
 

@@ -22,7 +22,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class MSRConfig:
-    """The meta semantic regularizer and its two stages (icl-msr.md section 4)."""
+    """The meta semantic regularizer and its two stages."""
 
     enabled: bool = False
     """Whether the regularizer is used at all."""

@@ -4,7 +4,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import safetensors
 import safetensors.torch
@@ -35,8 +35,8 @@ class EncoderConfig:
     max-pool (small, 64 px), or 7x7 stride 2 with max-pool (imagenet)."""
     width: int = 64
     """Channels of a ResNet's first stage; the later ones double it. 64 is the standard."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments for a timm model, e.g. img_size 32 patch_size 4."""
+    options: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Further arguments for a timm model in pairs, e.g. img_size 32 patch_size 4."""
 
 
 class Encoder(nn.Module):
@@ -67,7 +67,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     Raises:
         IclmsrError: Unknown name, or an option that the model does not take.
 
-    Source: He et al. 2016; small-image stems as W-MSE's public code (methods.md 1.3).
+    Source: He et al. 2016; small-image stems as W-MSE's public code.
     Departure: none.
 
     >>> encoder = build_encoder(EncoderConfig(width=4))
@@ -80,7 +80,9 @@ def build_encoder(config: EncoderConfig) -> Encoder:
         names = [*_RESNETS, *timm.list_models()]
         raise IclmsrError(f"unknown encoder {config.name!r}: {nearest(config.name, names)}")
     try:
-        model: Any = timm.create_model(config.name, num_classes=0, **config.options)
+        model: Any = timm.create_model(
+            config.name, num_classes=0, **cast(dict[str, Any], config.options)
+        )
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IclmsrError(
@@ -171,7 +173,7 @@ class Projector(nn.Sequential):
         outputs: D.
         output_norm: Whether a BatchNorm with affine parameters ends it.
 
-    Source: W-MSE's public code (methods.md 1.2). Departure: none.
+    Source: W-MSE's public code. Departure: none.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, output_norm: bool) -> None:

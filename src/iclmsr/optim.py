@@ -70,7 +70,7 @@ def learning_rate(
     Returns:
         The rate: lr (step + 1) / warmup_steps during the warm-up, then the schedule's.
 
-    Source: W-MSE's public code (methods.md 1.1). Departure: a warm-up never takes more than
+    Source: W-MSE's public code. Departure: a warm-up never takes more than
     half of the run, and drops that would fall before the first epoch are left out.
 
     >>> config = OptimizerConfig()

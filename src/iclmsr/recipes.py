@@ -55,7 +55,7 @@ _SIMCLR_SYNTHETIC = PretrainConfig(
 )
 
 _W_MSE_TABLE = "W-MSE paper's protocol (Ermolov et al. 2021), ICL-MSR's table"
-_FULL_COST = "1000 epochs of 97 steps, 99 M views: a GPU; 7 days on 2 CPU cores"
+_FULL_COST = "1000 epochs of 97 steps, 99 M views: a GPU; 19 days on 2 CPU cores"
 
 RECIPES: dict[str, Recipe] = {
     recipe.config.recipe: recipe

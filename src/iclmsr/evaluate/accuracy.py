@@ -24,7 +24,7 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     Raises:
         IclmsrError: Shapes that do not go together, or k < 1.
 
-    Source: methods.md 1.6 (ties). Departure: none.
+    Source: W-MSE's public code (ties). Departure: none.
 
     >>> topk_accuracy(torch.tensor([[0.2, 0.4, 0.4], [0.9, 0.1, 0.0]]), torch.tensor([1, 1]), 1)
     50.0

@@ -52,7 +52,7 @@ def extract(
         IclmsrError: No image, an image without label, ``batch_size`` < 1, or an encoder whose
             output is not (B, F).
 
-    Source: methods.md 1.6. Departure: none.
+    Source: W-MSE's public code. Departure: none.
 
     >>> one = ImageSet(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), torch.tensor([0]), ("a",))
     >>> extract(nn.Flatten(), one, mean=(0.5,) * 3, std=(0.25,) * 3).features.tolist()

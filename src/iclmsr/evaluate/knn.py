@@ -30,7 +30,7 @@ def knn_votes(train: Features, test: Features, *, k: int = 5, chunk_bytes: int =
     Raises:
         IclmsrError: k outside [1, N], or sets that do not fit together or are not finite.
 
-    Source: methods.md 1.6. Departure: distances in float64 where torch.cdist has float32, so
+    Source: W-MSE's public code. Departure: distances in float64 where torch.cdist has float32, so
     that hardware and its switches do not change the result.
 
     >>> train = Features(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([0, 2, 2]))
@@ -66,7 +66,7 @@ def knn(train: Features, test: Features, *, k: int = 5) -> dict[str, float]:
     Raises:
         IclmsrError: k outside [1, N], or sets that do not fit together or are not finite.
 
-    Source: methods.md 1.6. Departure: distances in float64, see :func:`knn_votes`.
+    Source: W-MSE's public code. Departure: distances in float64, see :func:`knn_votes`.
 
     >>> train = Features(torch.arange(5.0)[:, None], torch.tensor([3, 1, 3, 1, 2]))
     >>> knn(train, Features(torch.tensor([[2.0]]), torch.tensor([1])))

@@ -32,7 +32,7 @@ class LinearClassifier(NamedTuple):
 def learning_rates(config: LinearProbeConfig) -> list[float]:
     """The learning rate of each epoch: lr * gamma^epoch, gamma = (last_lr / lr)^(1 / epochs).
 
-    Source: W-MSE's public code (methods.md 1.6), ExponentialLR. Departure: none.
+    Source: W-MSE's public code, ExponentialLR. Departure: none.
 
     >>> rates = learning_rates(LinearProbeConfig())
     >>> f"{rates[1] / rates[0]:.10f} {rates[-1]:.6e}"
@@ -56,7 +56,7 @@ def fit(train: Features, config: LinearProbeConfig, *, classes: int) -> LinearCl
     Returns:
         A classifier in the dtype and on the device of the features.
 
-    Source: W-MSE's public code (methods.md 1.6). Departure: a smaller last batch is used.
+    Source: W-MSE's public code. Departure: a smaller last batch is used.
 
     >>> train = Features(torch.tensor([[-9.0], [9.0]]), torch.tensor([0, 1]))
     >>> classifier = fit(train, LinearProbeConfig(epochs=100, lr=0.1), classes=2)
@@ -132,7 +132,7 @@ def linear_probe(train: Features, test: Features, config: LinearProbeConfig) -> 
     Raises:
         IclmsrError: Sets that do not fit together, or features that are not finite.
 
-    Source: W-MSE's public code (methods.md 1.6). Departure: a smaller last batch is used.
+    Source: W-MSE's public code. Departure: a smaller last batch is used.
 
     >>> train = Features(torch.tensor([[-9.0], [9.0]]), torch.tensor([0, 1]))
     >>> test = Features(torch.tensor([[-2.0], [-3.0]]), torch.tensor([0, 1]))

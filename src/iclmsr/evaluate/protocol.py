@@ -10,7 +10,7 @@ from iclmsr.errors import IclmsrError
 class LinearProbeConfig:
     """A linear classifier trained with Adam on frozen features.
 
-    Source: W-MSE's public code (methods.md 1.6). Departure: none.
+    Source: W-MSE's public code. Departure: none.
     """
 
     epochs: int = 500

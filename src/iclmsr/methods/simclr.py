@@ -16,7 +16,7 @@ from iclmsr.networks import Encoder, Projector
 
 @dataclass(frozen=True)
 class SimCLRConfig:
-    """SimCLR as in the W-MSE paper's protocol (methods.md section 2)."""
+    """SimCLR as in the W-MSE paper's protocol: head, temperature, sizes."""
 
     name: Literal["simclr"] = "simclr"
     """The method's name."""
