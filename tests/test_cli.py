@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from iclmsr import cli
 from iclmsr.errors import IclmsrError
@@ -136,6 +137,28 @@ def test_pretrain_evaluate_and_again_from_the_config(tmp_path, capsys):
     code, _, err = run("pretrain", *SMALL, "--out", first, capsys=capsys)
     assert code == 2
     assert "already exists" in err
+
+
+def test_an_image_that_does_not_decode(tmp_path, capsys):
+    for number in range(20):
+        folder = tmp_path / "images" / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 99)).save(folder / f"{number}.png")
+    bad = folder / "bad.png"
+    bad.write_text("this is text")
+    words = ("simclr-cifar10", "--data.root", tmp_path / "images", "--epochs", "1")
+    words += ("--batch-size", "4", "--encoder.width", "2", "--out", tmp_path / "run")
+    code, _, err = run("pretrain", *words, capsys=capsys)
+    assert code == 2
+    assert f"{bad} does not decode" in err
+    assert "pass --data.on-corrupt skip" in err
+    assert not (tmp_path / "run").exists()
+    with pytest.warns(UserWarning, match=f"1 images did not decode and are left out.*{bad}"):
+        code, _, _ = run("pretrain", *words, "--data.on-corrupt", "skip", capsys=capsys)
+    assert code == 0
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["skipped"] == [str(bad)]
+    assert environment["images"] == 20
 
 
 def test_evaluate_before_the_first_checkpoint(tmp_path, capsys):

@@ -16,14 +16,15 @@ import torch
 
 from iclmsr import checkpoint
 from iclmsr.config import CheckpointConfig, MSRConfig, PretrainConfig, encode
-from iclmsr.data.sources import DataConfig
+from iclmsr.data.batches import Epoch
+from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
 from iclmsr.files import write_json
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig, initial_encoder, read_encoder
-from iclmsr.optim import OptimizerConfig
+from iclmsr.optim import OptimizerConfig, learning_rate
 from iclmsr.pretrain import pretrain, resume
 from iclmsr.schedule import Position, Update, plan
 from iclmsr.stages import Place, TwoStages
@@ -145,6 +146,46 @@ def test_training_moves_theta_and_psi_and_lowers_the_loss(tmp_path):
     initial = initial_encoder(TINY.encoder, TINY.seed).state_dict()
     moved = [not torch.equal(v, initial[name]) for name, v in trained.state_dict().items()]
     assert all(moved)
+
+
+@pytest.mark.parametrize("outer_batch", ["same", "fresh"])
+def test_each_update_gets_its_batch_and_rate(tmp_path, monkeypatch, outer_batch):
+    """4 batches an epoch; stage 2 on the first two, judged on the same or on the next ones."""
+    config = replace(TINY, msr=replace(TINY.msr, outer_batch=outer_batch))
+    images = load(config.data, "train").images
+    seen = []
+    theta_step, psi_step = TwoStages.theta_step, TwoStages.psi_step
+
+    def theta(self, views, place, *, lr, **more):
+        seen.append(("theta", [(place, views)], lr))
+        return theta_step(self, views, place, lr=lr, **more)
+
+    def psi(self, inner, outer, inner_place, outer_place, *, lr):
+        seen.append(("psi", [(inner_place, inner), (outer_place, outer)], lr))
+        return psi_step(self, inner, outer, inner_place, outer_place, lr=lr)
+
+    monkeypatch.setattr(TwoStages, "theta_step", theta)
+    monkeypatch.setattr(TwoStages, "psi_step", psi)
+    pretrain(config, tmp_path / "run")
+    ahead = 1 if outer_batch == "fresh" else 0
+    expected = []
+    for epoch in range(2):
+        rates = [
+            learning_rate(config.optimizer, 4 * epoch + batch, steps_per_epoch=4, epochs=2)
+            for batch in range(4)
+        ]
+        expected += [("theta", [batch], rates[batch]) for batch in range(4)]
+        expected += [("psi", [batch, batch + ahead], rates[3]) for batch in range(2)]
+    found = [(kind, [place.batch for place, _ in got], lr) for kind, got, lr in seen]
+    assert found == expected
+    data = Epoch(
+        images, config.views, view_count=2, batch_size=16, seed=config.seed, epoch=1,
+        mean=config.data.mean, std=config.data.std,
+    )  # fmt: skip
+    for _, got, _ in seen[6:]:
+        for place, views in got:
+            assert place.epoch == 1
+            assert_same(views, data.views(place.batch))
 
 
 def test_same_seed_same_bits_and_other_seed_others(tmp_path):

@@ -4,6 +4,7 @@
 import json
 import signal
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def resume(path: Path, *, root: Path | None = None) -> Path:
 def _training_images(config: PretrainConfig) -> ImageSet:
     """The training images, at least one batch of them."""
     images = load(config.data, "train")
+    if images.skipped:
+        warnings.warn(
+            f"{len(images.skipped)} images did not decode and are left out: environment.json "
+            f"lists them, {images.skipped[0]} first",
+            stacklevel=2,
+        )
     if config.batch_size > len(images):
         raise IclmsrError(
             f"batch size {config.batch_size} is larger than the data set of {len(images)} images: "
