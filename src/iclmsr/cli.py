@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    warnings.showwarning = _show_warning
     try:
-        _run(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _run(words)
     except IclmsrError as error:
         if debug:
             traceback.print_exc()
