@@ -193,16 +193,13 @@ def _scm(words: list[str]) -> None:
     if _asks_help(words):
         print(_usage(_scm))
         return
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("scm.png"))
-    known, rest = parser.parse_known_args(words)
-    _only(rest, 0)
+    out = _out(words, Path("scm.png"))
 
     from iclmsr.causal import INSTANCE_DISCRIMINATION, describe, draw
 
     print(describe(INSTANCE_DISCRIMINATION))
-    draw(INSTANCE_DISCRIMINATION, known.out)
-    print(f"wrote {known.out}")
+    draw(INSTANCE_DISCRIMINATION, out)
+    print(f"wrote {out}")
 
 
 def _demo(words: list[str]) -> None:
@@ -215,14 +212,11 @@ def _demo(words: list[str]) -> None:
     if _asks_help(words):
         print(_usage(_demo))
         return
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    known, rest = parser.parse_known_args(words)
-    _only(rest, 0)
+    out = _out(words, Path("runs/demo"))
 
     from iclmsr.demo import demo
 
-    demo(known.out)
+    demo(out)
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -243,6 +237,16 @@ def _usage(verb: Callable[..., None]) -> str:
     """A verb's docstring as help text."""
     text = verb.__doc__ or ""
     return "\n".join(line.removeprefix("    ") for line in text.strip().splitlines()) + "\n"
+
+
+def _out(words: Sequence[str], default: Path) -> Path:
+    """The value of --out, the only option there is."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=default)
+    known, rest = parser.parse_known_args(words)
+    _only(rest, 0)
+    out: Path = known.out
+    return out
 
 
 def _only(words: Sequence[str], count: int) -> None:
