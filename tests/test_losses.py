@@ -8,18 +8,11 @@ from iclmsr.errors import IclmsrError
 from iclmsr.losses import nt_xent
 
 
-def golden(k: int, n: int, d: int) -> torch.Tensor:
-    """A_k(n, d) of the specification: sin(0.7 i + 1.3 i j + 0.25 k j)."""
-    i = torch.arange(1, n + 1, dtype=torch.float64)[:, None]
-    j = torch.arange(1, d + 1, dtype=torch.float64)[None]
-    return torch.sin(0.7 * i + 1.3 * i * j + 0.25 * k * j)
-
-
-def test_test_input_is_the_specified_one():
-    assert golden(0, 4, 3)[0].tolist() == pytest.approx(
+def test_test_input_is_the_specified_one(waves):
+    assert waves(0, 4, 3)[0].tolist() == pytest.approx(
         [0.909297426826, -0.157745694143, -0.993691003633], abs=1e-12
     )
-    assert golden(1, 4, 3)[0].tolist() == pytest.approx(
+    assert waves(1, 4, 3)[0].tolist() == pytest.approx(
         [0.778073196888, -0.611857890943, -0.803520155852], abs=1e-12
     )
 
@@ -28,8 +21,8 @@ def test_test_input_is_the_specified_one():
     ("temperature", "expected", "digits"),
     [(0.5, 0.6313288461607154, 1e-14), (0.1, 0.0766839971434, 1e-12)],
 )
-def test_golden_values(temperature, expected, digits):
-    value = nt_xent(golden(0, 4, 3), golden(1, 4, 3), temperature=temperature)
+def test_golden_values(waves, temperature, expected, digits):
+    value = nt_xent(waves(0, 4, 3), waves(1, 4, 3), temperature=temperature)
     assert value.item() == pytest.approx(expected, abs=digits)
 
 
@@ -42,8 +35,8 @@ def test_orthonormal_and_collapsed():
     assert nt_xent(ones, ones, temperature=0.5).item() == pytest.approx(math.log(7), abs=1e-14)
 
 
-def test_equals_the_naive_double_loop():
-    a, b = golden(2, 5, 4), golden(3, 5, 4)
+def test_equals_the_naive_double_loop(waves):
+    a, b = waves(2, 5, 4), waves(3, 5, 4)
     rows = [row / row.norm() for row in torch.cat([a, b])]
     total = 0.0
     for i, row in enumerate(rows):
@@ -52,8 +45,8 @@ def test_equals_the_naive_double_loop():
     assert nt_xent(a, b, temperature=0.2).item() == pytest.approx(total / 10, abs=1e-13)
 
 
-def test_gradients():
-    a, b = golden(0, 4, 3).requires_grad_(), golden(1, 4, 3).requires_grad_()
+def test_gradients(waves):
+    a, b = waves(0, 4, 3).requires_grad_(), waves(1, 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, temperature=0.5), (a, b))
     assert torch.autograd.gradgradcheck(lambda a, b: nt_xent(a, b, temperature=0.5), (a, b))
 
@@ -79,3 +72,12 @@ def test_bad_temperature(temperature):
 def test_bad_shapes():
     with pytest.raises(IclmsrError, match=r"got \(2, 3\) and \(3, 3\)"):
         nt_xent(torch.ones(2, 3), torch.ones(3, 3), temperature=0.5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_agrees_with_lightly(waves, temperature):
+    lightly = pytest.importorskip("lightly.loss.ntx_ent_loss")
+    a, b = waves(0, 16, 5), waves(1, 16, 5)
+    theirs = lightly.NTXentLoss(temperature=temperature)(a, b)
+    found = nt_xent(a, b, temperature=temperature)
+    assert found.item() == pytest.approx(theirs.item(), abs=1e-10)

@@ -125,6 +125,7 @@ class PretrainConfig:
             at_least(self, "", name, 1)
         for name in ("batch_size", "view_count"):
             at_least(self, "", name, 2)
+        self.method.check_batch(self.batch_size, self.view_count)
 
 
 def at_least(config: object, group: str, name: str, least: int) -> None:

@@ -19,6 +19,14 @@ def check_temperature(temperature: float) -> None:
         raise IclmsrError(f"temperature must be > 0 and finite, got {temperature}")
 
 
+def check_pair(a: Tensor, b: Tensor) -> None:
+    """Raises :class:`IclmsrError` unless two views' embeddings have one shape (B, D)."""
+    if a.shape != b.shape or a.ndim != 2:
+        raise IclmsrError(
+            f"both views need one shape (B, D), got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+
+
 def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     """SimCLR's loss: each view has to find its partner among the 2B - 1 other embeddings.
 
@@ -44,13 +52,34 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     0.2395447662
     """
     check_temperature(temperature)
-    if a.shape != b.shape or a.ndim != 2:
-        raise IclmsrError(
-            f"both views need one shape (B, D), got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
+    check_pair(a, b)
     with torch.autocast(a.device.type, enabled=False):
         z = F.normalize(at_least_float32(torch.cat([a, b])), dim=1)  # (2B, D)
         similarity = (z @ z.T / temperature).fill_diagonal_(float("-inf"))  # (2B, 2B)
         rows = torch.arange(len(z), device=z.device)
         partner = (rows + len(a)) % len(z)
         return F.cross_entropy(similarity, partner)
+
+
+def regression_loss(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of unit embeddings: 2 - 2 mean_i cos(a_i, b_i).
+
+    Args:
+        a: (B, D) embeddings, any floating dtype, not normalized.
+        b: (B, D), what they shall meet; detach it to keep it in its place.
+
+    Returns:
+        [] in [0, 4]; float32 or the inputs' dtype if that is wider.
+
+    Raises:
+        IclmsrError: Shapes that differ.
+
+    Source: Grill et al. 2020 (arXiv 2006.07733), Eq. 2, one direction. Departure: none.
+
+    >>> regression_loss(torch.eye(2), torch.eye(2).flip(0)).item()  # orthogonal
+    2.0
+    """
+    check_pair(a, b)
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (F.normalize(at_least_float32(x), dim=1) for x in (a, b))
+        return 2 - 2 * (a * b).sum(1).mean()

@@ -197,12 +197,14 @@ class _Pretraining:
         rate = {"steps_per_epoch": self.batches, "epochs": config.epochs}
         try:
             if update.kind == "theta":
-                total = self.batches * config.epochs
+                done = position.step / (self.batches * config.epochs)
+                if self.stages.method.counts_epochs:
+                    done = position.epoch / config.epochs
                 losses, health = self.stages.theta_step(
                     data.views(update.batch),
                     place,
                     lr=learning_rate(config.optimizer, position.step, **rate),
-                    progress=(position.step + 1) / total,
+                    progress=done,
                     health=update.batch == self.batches - 1,
                 )
                 position.step += 1

@@ -83,7 +83,7 @@ class TwoStages:
             views: V of (B, 3, S, S).
             place: Which batch this is.
             lr: Learning rate of the step.
-            progress: Share of the run that is done after it, in [0, 1].
+            progress: Share of the run that was done before it, in [0, 1].
             health: Whether to measure the batch's health.
 
         Returns:

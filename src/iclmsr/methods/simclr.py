@@ -3,19 +3,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from iclmsr.losses import check_temperature, nt_xent
-from iclmsr.methods.base import Embeddings, Method
+from iclmsr.methods.base import Embeddings, Method, Settings, embed_jointly, over_pairs
 from iclmsr.networks import Encoder, Projector
 
 
 @dataclass(frozen=True)
-class SimCLRConfig:
+class SimCLRConfig(Settings):
     """SimCLR as in the W-MSE paper's protocol: head, temperature, sizes."""
 
     name: Literal["simclr"] = "simclr"
@@ -52,11 +52,9 @@ class SimCLR(Method):
 
     def embed(self, views: Sequence[Tensor]) -> Embeddings:
         """F sees one view at a time, g all of them at once: its batch norm spans V * B rows."""
-        features = torch.stack([self.encoder(view) for view in views])  # (V, B, F)
-        embeddings = self.projector(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        return Embeddings(embeddings, embeddings, features)
+        z, features = embed_jointly(self.encoder, self.projector, views)
+        return Embeddings(z, z, features)
 
     def loss(self, embeddings: Embeddings, *, generator: torch.Generator | None = None) -> Tensor:
         """NT-Xent, mean over the V (V - 1) / 2 pairs of views, [] in nats."""
-        pairs = combinations(embeddings.online, 2)
-        return torch.stack([nt_xent(a, b, temperature=self.temperature) for a, b in pairs]).mean()
+        return over_pairs(partial(nt_xent, temperature=self.temperature), embeddings.online)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks: encoder f with its small-image stems, projector g."""
+"""The encoder f with its small-image stems, built, written and read."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -162,25 +162,3 @@ def _resnet(config: EncoderConfig) -> Encoder:
         network.maxpool = nn.Identity()
     network.fc = nn.Identity()
     return Encoder(network, width * 8 * block.expansion)
-
-
-class Projector(nn.Sequential):
-    """The projector g: Linear - BatchNorm - ReLU - Linear, (B, F) -> (B, D).
-
-    Args:
-        inputs: F.
-        hidden: Width of the hidden layer.
-        outputs: D.
-        output_norm: Whether a BatchNorm with affine parameters ends it.
-
-    Source: W-MSE's public code. Departure: none.
-    """
-
-    def __init__(self, inputs: int, hidden: int, outputs: int, *, output_norm: bool) -> None:
-        layers = [
-            nn.Linear(inputs, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, outputs),
-        ]
-        super().__init__(*layers, *([nn.BatchNorm1d(outputs)] if output_norm else []))
