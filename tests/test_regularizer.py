@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import copy
 import itertools
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from iclmsr.causal import backdoor_adjustment
@@ -288,3 +290,90 @@ def test_missing_features_are_an_error():
     msr = MetaSemanticRegularizer(4, source="features", feature_dim=6)
     with pytest.raises(IclmsrError, match="needs the encoder's features"):
         msr(torch.randn(2, 3, 4))
+
+
+class Small(nn.Module):
+    """A network with batch norm on 5 inputs, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4)
+        self.layers = nn.Sequential(*layers).double()
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def slope_by_hand(model, msr, views, outer, loss, lr, weight, target):
+    """Eq. 5 written out: every step of the virtual update kept in one graph."""
+    theta = dict(model.named_parameters())
+
+    def embed(theta, batch):
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        return torch.stack([functional_call(model, {**buffers, **theta}, view) for view in batch])
+
+    z = embed(theta, views)
+    inner = loss(*z) + weight * msr(z, target, fixed=False)
+    slopes = torch.autograd.grad(inner, list(theta.values()), create_graph=True)
+    stepped = {name: p - lr * g for (name, p), g in zip(theta.items(), slopes, strict=True)}
+    judged = loss(*embed(stepped, outer))
+    return judged, torch.autograd.grad(judged, list(msr.parameters()))
+
+
+@pytest.mark.parametrize("with_target", [False, True])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_meta_backward_is_equation_5(with_target, fresh):
+    """In a foreign loop: ten digits, and nothing of the model moves."""
+    model, msr = Small(), MetaSemanticRegularizer(4, strata=3, prior="learned").double()
+    views, other = torch.randn(2, 2, 6, 5, dtype=torch.float64)
+    target = torch.randn(2, 6, 4, dtype=torch.float64) if with_target else None
+    before = copy.deepcopy(model.state_dict())
+
+    def loss(z0, z1):
+        return (F.normalize(z0 - z1, dim=1) + z0 * z1).square().mean()
+
+    outer = other if fresh else views
+    judged, expected = slope_by_hand(model, msr, views, outer, loss, 0.3, 0.7, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = msr.meta_backward(
+            model, views, loss, lr=0.3, loss_weight=0.7, target=target,
+            outer_views=other if fresh else None,
+        )  # fmt: skip
+    assert found.item() == pytest.approx(judged.item(), rel=1e-12)
+    for parameter, slope in zip(msr.parameters(), expected, strict=True):
+        assert slope.norm() > 1e-8
+        assert torch.allclose(parameter.grad, slope, rtol=1e-10, atol=1e-16)
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
+
+
+def test_meta_backward_needs_a_static_source():
+    msr = MetaSemanticRegularizer(4, source="features", feature_dim=8)
+    with pytest.raises(IclmsrError, match="no features for source 'features'"):
+        msr.meta_backward(Small(), list(torch.randn(2, 6, 5)), lambda a, b: a.sum(), lr=0.1)
+
+
+def test_pairs_restrict_anchor_and_positive():
+    z, t = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    weights = torch.rand(2, 4, dtype=torch.float64)
+    both = [
+        interventional_loss(z, t, weights, temperature=0.5, pairs=[pair]).item()
+        for pair in ((0, 1), (2, 0))
+    ]
+    mean = interventional_loss(z, t, weights, temperature=0.5, pairs=[(0, 1), (2, 0)]).item()
+    assert mean == pytest.approx(sum(both) / 2, abs=1e-14)
+    every = [(j, l) for j in range(3) for l in range(3) if j != l]
+    assert (
+        interventional_loss(z, t, weights, temperature=0.5, pairs=every).item()
+        == interventional_loss(z, t, weights, temperature=0.5).item()
+    )
+    alone = interventional_loss(z[[0, 1]], t[[0, 1]], weights, temperature=0.5, pairs=[(0, 1)])
+    assert alone.item() == pytest.approx(both[0], abs=1e-14)
+
+
+@pytest.mark.parametrize("pairs", [[], [(1, 1)], [(0, 3)]])
+def test_bad_pairs(pairs):
+    z = torch.randn(3, 5, 4)
+    with pytest.raises(IclmsrError, match="pairs must be of two different views of 3, got"):
+        interventional_loss(z, z, torch.rand(2, 4), temperature=0.5, pairs=pairs)

@@ -71,7 +71,8 @@ def meta_gradient(
 ) -> MetaGradient:
     """The gradient for psi in its reference form: double backward through the virtual step.
 
-    Touches nothing: no ``.grad``, no buffer (with :func:`stateless`), no random state.
+    Touches nothing: no ``.grad``, no buffer (with :func:`stateless`), no random state. Autocast
+    is off within: this is the exact form.
 
     Args:
         embed: Pure function of theta and a batch, e.g. ``stateless(method)``.
@@ -97,8 +98,13 @@ def meta_gradient(
     ...     theta, psi, 2.0, 2.0, alpha=0.1).psi
     (tensor(-0.1600),)
     """
+    kind = next(iter(theta.values())).device.type
     # Fused attention has no second derivative.
-    with _same_random_state(theta), sdpa_kernel(SDPBackend.MATH):
+    with (
+        _same_random_state(theta),
+        torch.autocast(kind, enabled=False),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
         outputs = embed(theta, inner_batch)
         gradients = torch.autograd.grad(
             inner_loss(outputs),

@@ -15,7 +15,7 @@ from iclmsr.methods import MethodConfig
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.optim import OptimizerConfig
-from iclmsr.regularizer import Bound, Negatives, Source, Strata
+from iclmsr.regularizer import Bound, Negatives, Prior, Source
 
 Config = TypeVar("Config")
 
@@ -35,7 +35,7 @@ class MSRConfig:
     it per image; features-attached: the same, with gradient into the encoder in stage 2."""
     bound: Bound = "sigmoid"
     """Range of a weight: sigmoid (0, 1), softplus (0, inf), softmax over D times D."""
-    prior: Strata = "uniform"
+    prior: Prior = "uniform"
     """P(Z_t): uniform 1/n, or learned with the regularizer."""
     negatives: Negatives = "other_view"
     """Negatives of L_do: those of the other view (Eq. 2), or of both views."""
@@ -126,6 +126,12 @@ class PretrainConfig:
         for name in ("batch_size", "view_count"):
             at_least(self, "", name, 2)
         self.method.check_batch(self.batch_size, self.view_count)
+        for view in self.views.weak:
+            if view >= self.view_count:
+                raise IclmsrError(
+                    f"views.weak {view} is not one of the {self.view_count} views, "
+                    f"0 to {self.view_count - 1}"
+                )
 
 
 def at_least(config: object, group: str, name: str, least: int) -> None:

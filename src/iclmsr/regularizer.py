@@ -18,14 +18,14 @@ __all__ = [
     "Bound",
     "MetaSemanticRegularizer",
     "Negatives",
+    "Prior",
     "Source",
-    "Strata",
     "interventional_loss",
 ]
 
 Source = Literal["static", "features", "features-attached"]
 Bound = Literal["sigmoid", "softplus", "softmax"]
-Strata = Literal["uniform", "learned"]
+Prior = Literal["uniform", "learned"]
 
 
 class MetaSemanticRegularizer(nn.Module):
@@ -71,7 +71,7 @@ class MetaSemanticRegularizer(nn.Module):
         source: Source = "static",
         feature_dim: int | None = None,
         bound: Bound = "sigmoid",
-        prior: Strata = "uniform",
+        prior: Prior = "uniform",
         temperature: float = 0.5,
         negatives: Negatives = "other_view",
         hidden: int = 512,
@@ -83,7 +83,7 @@ class MetaSemanticRegularizer(nn.Module):
         for name, value, allowed in (
             ("source", source, Source),
             ("bound", bound, Bound),
-            ("prior", prior, Strata),
+            ("prior", prior, Prior),
             ("negatives", negatives, Negatives),
         ):
             if value not in get_args(allowed):
@@ -169,26 +169,41 @@ class MetaSemanticRegularizer(nn.Module):
         *,
         lr: float,
         loss_weight: float = 1.0,
+        target: Tensor | None = None,
         outer_views: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Stage 2 for a loop that is not ours: sets ``.grad`` of psi to the gradient of Eq. 5.
 
         Nothing of ``model`` moves: neither parameters, nor ``.grad``, nor batch norm statistics.
+        Returning the loss, it is a closure for psi's optimizer:
+        ``psi_optimizer.step(lambda: msr.meta_backward(model, [x0, x1], criterion, lr=lr))``.
 
         Args:
             model: Maps one view (B, 3, H, W) to embeddings (B, D), the bare module rather than a
                 wrapper of it; its parameters that require gradient are theta.
             views: V views of a batch, for the virtual step.
-            loss: The contrastive loss of the V embeddings, ``loss(z_0, z_1)`` for two views.
+            loss: The contrastive loss of the V embeddings, ``loss(z_0, z_1)`` for two views. It is
+                called twice and must not change anything (no memory bank).
             lr: alpha, the rate of the virtual step: theta's current learning rate.
             loss_weight: lambda, the weight that L_do has in the loop's stage 1.
+            target: (V, B, D) the target network's embeddings of ``views``, constants here; the
+                model's own when None.
             outer_views: What theta' is judged on; ``views`` when None.
 
         Returns:
             [] the contrastive loss at theta'.
 
+        Raises:
+            IclmsrError: The source reads features, which ``model`` does not give: use
+                :func:`iclmsr.bilevel.meta_gradient`.
+
         Source: ICL-MSR, Eq. 5. Departure: none.
         """
+        if self.source != "static":
+            raise IclmsrError(
+                f"meta_backward has no features for source {self.source!r}: use source 'static', "
+                "or iclmsr.bilevel.meta_gradient with an embed that returns features"
+            )
         call = stateless(model)
 
         def embed(theta: Theta, batch: Sequence[Tensor]) -> Tensor:
@@ -196,7 +211,7 @@ class MetaSemanticRegularizer(nn.Module):
 
         found = meta_gradient(
             embed,
-            lambda z: loss(*z) + loss_weight * self(z, fixed=False),
+            lambda z: loss(*z) + loss_weight * self(z, target, fixed=False),
             lambda z: loss(*z),
             parameters_of(model),
             list(self.parameters()),

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
 
 from iclmsr.data.batches import Epoch
 from iclmsr.data.views import ViewConfig
@@ -46,8 +49,16 @@ def test_each_image_comes_once_and_in_another_order_every_epoch():
     assert not torch.equal(order, epoch(7, seed=1).order)
 
 
-def test_views_do_not_depend_on_the_split_into_batches_nor_on_what_was_made_before():
-    whole, parts = epoch(20), epoch(5)
+@pytest.mark.parametrize(
+    "config",
+    [
+        ViewConfig(size=16),
+        ViewConfig(size=16, blur=0.5),
+        ViewConfig(size=16, blur=0.5, crop_first=True, weak=(1,)),
+    ],
+)
+def test_views_do_not_depend_on_the_split_into_batches_nor_on_what_was_made_before(config):
+    whole, parts = epoch(20, config=config), epoch(5, config=config)
     parts.views(2)
     for view in range(2):
         split = torch.cat([parts.views(batch)[view] for batch in range(4)])
@@ -59,3 +70,29 @@ def test_views_differ_between_epochs():
     first, second = epoch().parameters[0], epoch(number=1).parameters[0]
     assert not torch.equal(first.box, second.box)
     assert torch.equal(first.box, epoch().parameters[0].box)
+
+
+@pytest.mark.parametrize("crop_first", [False, True])
+def test_a_weak_view_is_the_crop_and_the_other_does_not_notice(crop_first):
+    strong = {"size": 16, "blur": 0.5, "grayscale": 0.5, "crop_first": crop_first}
+    plain = epoch(20, config=ViewConfig(**strong)).views(0)
+    mixed = epoch(20, config=ViewConfig(**strong, weak=(1,)))
+    views, drawn = mixed.views(0), mixed.parameters[1]
+    assert torch.equal(views[0], plain[0])
+    assert not torch.allclose(views[1], plain[1], atol=0.1)
+    for view, image in zip(views[1], mixed.order[:20].tolist(), strict=True):
+        box, mode = drawn.box[image].tolist(), InterpolationMode.BICUBIC
+        pixels = IMAGES[image].float() / 255
+        # Columns first with a clip between, as Pillow; torchvision has no name for that on floats.
+        cut = F.resize(F.crop(pixels, *box), [box[2], 16], mode, antialias=True).clamp(0, 1)
+        expected = F.resize(cut, [16, 16], mode, antialias=True).clamp(0, 1)
+        expected = F.hflip(expected) if drawn.flip[image] else expected
+        torch.testing.assert_close(view, expected, atol=1e-6, rtol=0)
+
+
+def test_a_weak_view_has_the_crops_that_it_would_have_if_it_were_not():
+    plain, mixed = (epoch(config=ViewConfig(size=16, weak=weak)) for weak in ((), (0,)))
+    assert torch.equal(plain.parameters[0].box, mixed.parameters[0].box)
+    assert torch.equal(plain.parameters[0].flip, mixed.parameters[0].flip)
+    assert plain.parameters[0].jitter.any()
+    assert not mixed.parameters[0].jitter.any()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
+from scipy.ndimage import gaussian_filter
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
@@ -16,7 +18,6 @@ from iclmsr.data.views import (
     ViewParameters,
     draw_parameters,
     make_views,
-    resample_matrix,
 )
 from iclmsr.errors import IclmsrError
 
@@ -41,7 +42,7 @@ def noise(count, height=32, width=32, low=0, high=256):
 
 def nothing(count, height=32, width=32):
     """Parameters that leave images as they are."""
-    flip, jitter, grayscale = torch.zeros(3, count, dtype=torch.bool)
+    flip, jitter, grayscale, blur = torch.zeros(4, count, dtype=torch.bool)
     return ViewParameters(
         box=torch.tensor([0, 0, height, width]).repeat(count, 1),
         flip=flip,
@@ -49,6 +50,8 @@ def nothing(count, height=32, width=32):
         order=torch.arange(4).repeat(count, 1),
         jitter=jitter,
         grayscale=grayscale,
+        blur=blur,
+        sigma=torch.ones(count),
     )
 
 
@@ -129,59 +132,88 @@ def test_the_crop_is_pils_up_and_down(interpolation, size):
         assert (views[row] - F.to_tensor(pil)).abs().max() < 2 / 255
 
 
-@pytest.mark.parametrize("interpolation", MODES)
-def test_resample_matrices_sum_to_one_and_stay_in_the_box(interpolation):
-    start, length = torch.tensor([0, 5, 11, 3]), torch.tensor([12, 4, 1, 8])
-    matrix = resample_matrix(start, length, 12, 7, interpolation)
-    assert matrix.shape == (4, 7, 12)
-    torch.testing.assert_close(matrix.sum(2), torch.ones(4, 7))
-    pixel = torch.arange(12)
-    outside = (pixel < start[:, None]) | (pixel >= (start + length)[:, None])
-    assert (matrix * outside[:, None]).abs().max() == 0
-    mirror = torch.tensor([True, False, True, False])
-    mirrored = resample_matrix(start, length, 12, 7, interpolation, mirror)
-    assert torch.equal(mirrored, torch.where(mirror[:, None, None], matrix.flip(1), matrix))
-
-
-def by_hand(image, parameters, row, size):
-    """The pipeline of the protocol, one image and one torchvision function at a time."""
+def recoloured(image, parameters, row):
+    """Jitter and gray, one torchvision function at a time."""
     if parameters.jitter[row]:
         for operation in parameters.order[row].tolist():
             image = ADJUST[operation](image, parameters.factors[row, operation].item())
-    if parameters.grayscale[row]:
-        image = F.rgb_to_grayscale(image, 3)
-    box = parameters.box[row].tolist()
-    image = F.resized_crop(image, *box, [size, size], InterpolationMode.BICUBIC, antialias=True)
+    return F.rgb_to_grayscale(image, 3) if parameters.grayscale[row] else image
+
+
+def cropped(image, parameters, row, config):
+    """Crop and flip, one torchvision function at a time."""
+    box, size, mode = parameters.box[row].tolist(), [config.size] * 2, MODES[config.interpolation]
+    image = F.resized_crop(image, *box, size, mode, antialias=True)
     return F.hflip(image) if parameters.flip[row] else image
 
 
-def test_the_whole_pipeline_runs_in_the_protocols_order():
+def by_hand(image, parameters, row, config):
+    """The pipeline of the protocol, one image and one function at a time."""
+    if config.crop_first:
+        image = recoloured(cropped(image, parameters, row, config), parameters, row)
+    else:
+        image = cropped(recoloured(image, parameters, row), parameters, row, config)
+    if parameters.blur[row]:
+        reach = {"mode": "nearest", "radius": math.ceil(4 * config.blur_sigma[1])}
+        sigma = parameters.sigma[row].item()
+        image = torch.from_numpy(gaussian_filter(image.numpy(), sigma, axes=(1, 2), **reach))
+    return image
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("crop_first", [False, True])
+def test_the_whole_pipeline_runs_in_the_protocols_order(crop_first, interpolation):
     # Middling values: torchvision's float crop does not clip between its two passes, PIL's does.
-    images = noise(64, 40, 36, low=80, high=140)
-    config = ViewConfig(size=24, grayscale=0.3)
+    images = noise(64, 40, 36, low=80, high=110)
+    images[:, :, :20] += 30  # a crop's mean gray is not the image's
+    config = ViewConfig(
+        size=24, grayscale=0.3, blur=0.3, crop_first=crop_first, interpolation=interpolation
+    )
     parameters = draw_parameters(64, 40, 36, config, seeded(1))
     views = make_views(images, parameters, config, **NOTHING)
     assert parameters.order.unique(dim=0).shape[0] > 16
+    other = replace(config, crop_first=not crop_first)
+    apart = 0.0
     for row, image in enumerate(images):
-        expected = by_hand(image / 255, parameters, row, 24)
+        expected = by_hand(image / 255, parameters, row, config)
         torch.testing.assert_close(views[row], expected, atol=1e-5, rtol=0)
+        turned = by_hand(image / 255, parameters, row, other)
+        apart = max(apart, (expected - turned).abs().max().item())
+    assert apart > 2 / 255
 
 
-def test_the_whole_pipeline_is_pils_but_for_its_rounding():
-    images, config = noise(32), ViewConfig()
+@pytest.mark.parametrize("crop_first", [False, True])
+def test_the_whole_pipeline_is_pils_but_for_its_rounding(crop_first):
+    images, config = noise(32), ViewConfig(crop_first=crop_first)
     parameters = draw_parameters(32, 32, 32, config, seeded(2))
     views = make_views(images, parameters, config, **NOTHING)
     for row, image in enumerate(images):
-        pil = F.to_pil_image(image)
-        if parameters.jitter[row]:
-            for operation in parameters.order[row].tolist():
-                pil = ADJUST[operation](pil, parameters.factors[row, operation].item())
-        if parameters.grayscale[row]:
-            pil = F.to_grayscale(pil, 3)
-        box = parameters.box[row].tolist()
-        pil = F.resized_crop(pil, *box, [32, 32], InterpolationMode.BICUBIC)
-        pil = F.hflip(pil) if parameters.flip[row] else pil
+        pil = by_hand(F.to_pil_image(image), parameters, row, config)
         assert (views[row] - F.to_tensor(pil)).abs().mean() < 3 / 255
+
+
+def test_only_the_rows_that_are_blurred_change_and_the_blur_comes_last():
+    images, parameters, config = noise(6), nothing(6), ViewConfig()
+    parameters.flip[:3] = True
+    parameters.grayscale[1:5] = True
+    plain = make_views(images, parameters, config, **NOTHING)
+    parameters.blur[1::2] = True
+    parameters.sigma.copy_(torch.linspace(0.3, 2.0, 6))
+    views = make_views(images, parameters, config, **NOTHING)
+    assert torch.equal(views[::2], plain[::2])
+    for row in (1, 3, 5):
+        expected = by_hand(images[row] / 255, parameters, row, config)
+        torch.testing.assert_close(views[row], expected, atol=1e-5, rtol=0)
+        assert (views[row] - plain[row]).abs().mean() > 10 / 255
+
+
+def test_a_blurred_view_stays_between_black_and_white():
+    images, parameters = torch.full((40, 3, 32, 32), 255, dtype=torch.uint8), nothing(40)
+    parameters.blur.fill_(True)
+    parameters.sigma.copy_(torch.linspace(0.1, 2.0, 40))
+    views = make_views(images, parameters, ViewConfig(), **NOTHING)
+    assert views.max() <= 1
+    torch.testing.assert_close(views, torch.ones_like(views), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 96), (20, 60), (9, 90)])
@@ -237,6 +269,36 @@ def test_flip_jitter_and_grayscale_happen_as_often_as_asked():
     assert abs(both - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 20000)
 
 
+def test_blur_happens_as_often_as_asked_with_a_uniform_sigma():
+    config = ViewConfig(blur=0.3, blur_sigma=(0.5, 1.5))
+    parameters = draw_parameters(20000, 32, 32, config, seeded())
+    assert parameters.sigma.dtype == torch.float32
+    assert abs(parameters.blur.double().mean() - 0.3) < 4 * math.sqrt(0.21 / 20000)
+    for sigma in (parameters.sigma, parameters.sigma[parameters.blur]):
+        assert stats.kstest(sigma.double().numpy(), stats.uniform(0.5, 1.0).cdf).pvalue > 0.01
+    both = (parameters.blur & parameters.grayscale).double().mean()
+    assert abs(both - 0.03) < 4 * math.sqrt(0.03 * 0.97 / 20000)
+
+
+def test_blur_is_drawn_after_all_else():
+    """Whatever the blur, the other fields hold the numbers that they held before it existed."""
+    none = draw_parameters(50, 32, 32, ViewConfig(), seeded())
+    always = draw_parameters(50, 32, 32, ViewConfig(blur=1.0, blur_sigma=(1.0, 3.0)), seeded())
+    assert always.blur.all()
+    assert not none.blur.any()
+    for name in ("box", "flip", "factors", "order", "jitter", "grayscale"):
+        assert torch.equal(getattr(none, name), getattr(always, name))
+    old = seeded()  # what was drawn before: 2 × 10 + 2, 1, 4, 4, 1 and 1 numbers an image
+    shapes = ((2, 10), (2,), (), (4,), (4,), (), ())
+    before = [torch.rand(50, *shape, generator=old, dtype=torch.float64) for shape in shapes]
+    assert torch.equal(none.flip, before[2] < 0.5)
+    assert torch.equal(none.grayscale, before[6] < 0.1)
+    blur, sigma = torch.rand(2, 50, generator=old, dtype=torch.float64)
+    assert torch.equal(none.sigma, (0.1 + 1.9 * sigma).float())
+    half = draw_parameters(50, 32, 32, ViewConfig(blur=0.5), seeded())
+    assert torch.equal(half.blur, blur < 0.5)
+
+
 def test_factors_and_order_are_uniform_as_torchvisions():
     config = ViewConfig(jitter=(0.4, 1.5, 0.2, 0.1))
     parameters = draw_parameters(12000, 32, 32, config, seeded())
@@ -258,17 +320,20 @@ def test_the_same_generator_draws_the_same_parameters():
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (33, 29, 31), (80, 96, 64)])
-def test_a_row_is_bit_identical_in_every_batch(height, width, size):
-    images, config = noise(24, height, width), ViewConfig(size=size, grayscale=0.3)
+@pytest.mark.parametrize("crop_first", [False, True])
+def test_a_row_is_bit_identical_in_every_batch(height, width, size, crop_first):
+    images = noise(24, height, width)
+    config = ViewConfig(size=size, grayscale=0.3, blur=0.6, crop_first=crop_first)
     parameters = draw_parameters(24, height, width, config, seeded())
     whole = make_views(images, parameters, config, **NOTHING)
-    for index in (torch.tensor([7]), torch.tensor([23, 0]), torch.arange(5, 24)):
+    singles = tuple(torch.arange(24).split(1))
+    for index in (*singles, torch.tensor([23, 0]), torch.arange(5, 24)):
         part = make_views(images[index], parameters.take(index), config, **NOTHING)
         assert torch.equal(part, whole[index])
 
 
 def test_a_large_batch_is_made_in_parts_that_fit_the_cache(monkeypatch):
-    images, config = noise(10), ViewConfig()
+    images, config = noise(10), ViewConfig(blur=0.5)
     parameters = draw_parameters(10, 32, 32, config, seeded())
     whole = make_views(images, parameters, config, **NOTHING)
     monkeypatch.setattr("iclmsr.data.views.CACHED_PIXELS", 4 * 32 * 32)
@@ -276,11 +341,21 @@ def test_a_large_batch_is_made_in_parts_that_fit_the_cache(monkeypatch):
 
 
 def test_autocast_leaves_views_alone():
-    images, config = noise(4), ViewConfig()
+    images, config = noise(4), ViewConfig(blur=1.0, crop_first=True)
     parameters = draw_parameters(4, 32, 32, config, seeded())
     plain = make_views(images, parameters, config, **NOTHING)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(make_views(images, parameters, config, **NOTHING), plain)
+
+
+def test_a_weak_view_is_only_cropped_and_flipped():
+    config = ViewConfig(blur=0.5, grayscale=0.2, crop_first=True, size=24, weak=(0, 2))
+    assert config.for_view(1) is config
+    for index in (0, 2):
+        weak = config.for_view(index)
+        assert (weak.jitter_probability, weak.grayscale, weak.blur) == (0.0, 0.0, 0.0)
+        kept = {"jitter_probability": 0.8, "grayscale": 0.2, "blur": 0.5}
+        assert replace(weak, **kept) == config
 
 
 @pytest.mark.parametrize(
@@ -296,6 +371,11 @@ def test_autocast_leaves_views_alone():
         ({"flip": -0.1}, r"flip must be in \[0, 1\], got -0.1"),
         ({"jitter_probability": 1.1}, r"jitter_probability must be in \[0, 1\], got 1.1"),
         ({"grayscale": math.nan}, r"grayscale must be in \[0, 1\], got nan"),
+        ({"blur": 1.5}, r"blur must be in \[0, 1\], got 1.5"),
+        ({"blur_sigma": (0.0, 2.0)}, r"blur_sigma must have 0 < low <= high, got \(0.0, 2.0\)"),
+        ({"blur_sigma": (2.0, 1.0)}, r"blur_sigma .* got \(2.0, 1.0\)"),
+        ({"blur_sigma": (1.0, math.inf)}, r"blur_sigma .* got \(1.0, inf\)"),
+        ({"weak": (1, -1)}, r"weak must be indices >= 0, got \(1, -1\)"),
         ({"jitter": (-0.1, 0.4, 0.4, 0.1)}, r"jitter must be 4 numbers >= 0, got \(-0.1"),
         ({"jitter": (0.4, 0.4, 0.1)}, "jitter must be 4 numbers"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, r"hue must be in \[0, 0.5\] turns, got 0.6"),

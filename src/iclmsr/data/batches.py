@@ -18,7 +18,7 @@ class Epoch:
 
     Args:
         images: (N, 3, H, W) uint8 on the device where views are made.
-        config: How views are made.
+        config: How views are made, but for those that it calls weak.
         view_count: V.
         batch_size: B; the N mod B images at the end of the order are left out.
         seed: The run's seed.
@@ -40,12 +40,13 @@ class Epoch:
         std: Sequence[float],
     ) -> None:
         count, _, height, width = images.shape
-        self.images, self.config, self.batch_size = images, config, batch_size
+        self.images, self.batch_size = images, batch_size
+        self.configs = [config.for_view(view) for view in range(view_count)]
         self.mean, self.std = mean, std
         self.order = torch.randperm(count, generator=generator(seed, "order", epoch))
         self.parameters = [
-            draw_parameters(count, height, width, config, generator(seed, "views", epoch, view))
-            for view in range(view_count)
+            draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
+            for view, own in enumerate(self.configs)
         ]
 
     def __len__(self) -> int:
@@ -56,6 +57,6 @@ class Epoch:
         index = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
         images = self.images[index.to(self.images.device)]
         return [
-            make_views(images, drawn.take(index), self.config, mean=self.mean, std=self.std)
-            for drawn in self.parameters
+            make_views(images, drawn.take(index), own, mean=self.mean, std=self.std)
+            for drawn, own in zip(self.parameters, self.configs, strict=True)
         ]

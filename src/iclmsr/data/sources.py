@@ -71,6 +71,11 @@ def load(config: DataConfig, split: str) -> ImageSet:
     >>> len(load(DataConfig(source="synthetic", limit=3), "train"))
     3
     """
+    if config.source in PLANNED:
+        raise IclmsrError(
+            f"data.source {config.source!r} has no reader yet: pass --data.source folder and a "
+            "--data.root that holds images in train/CLASS and test/CLASS"
+        )
     if config.source not in SOURCES:
         raise IclmsrError(
             f"unknown data.source {config.source!r}: {nearest(config.source, SOURCES)}"
@@ -145,3 +150,6 @@ SOURCES: dict[str, Callable[[DataConfig, str], ImageSet]] = {
     "folder": _folder,
     "synthetic": _synthetic,
 }
+
+PLANNED = ("cifar100", "stl10", "tiny-imagenet")
+"""Data sets that recipes name and that only ``folder`` reads so far."""

@@ -7,13 +7,14 @@ images share a batch.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from iclmsr.data.resample import KERNELS, blur_matrix, resample_matrix
 from iclmsr.errors import IclmsrError
 
 CROP_ATTEMPTS = 10
@@ -23,7 +24,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """How a view differs from its image: jitter, then gray, then crop, then flip."""
+    """How a view differs from its image: jitter, gray, crop, flip, blur, in this order."""
 
     size: int = 32
     """Height and width of a view, pixels, > 0."""
@@ -42,6 +43,14 @@ class ViewConfig:
     """Probability that the colours are jittered at all."""
     grayscale: float = 0.1
     """Probability that the view is gray."""
+    blur: float = 0.0
+    """Probability that the view is blurred (Gaussian)."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur, pixels of the view, > 0."""
+    crop_first: bool = False
+    """Crop and flip before jitter and gray, not after; contrast's mean gray is then the crop's."""
+    weak: tuple[int, ...] = ()
+    """Indices (from 0) of the views that are only cropped and flipped."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -53,13 +62,23 @@ class ViewConfig:
         if self.interpolation not in KERNELS:
             known = " or ".join(map(repr, KERNELS))
             raise IclmsrError(f"interpolation must be {known}, got {self.interpolation!r}")
-        for name in ("flip", "jitter_probability", "grayscale"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if len(self.jitter) != 4 or not all(0 <= strength < math.inf for strength in self.jitter):
             raise IclmsrError(f"jitter must be 4 numbers >= 0, got {self.jitter}")
         if self.jitter[HUE] > 0.5:
             raise IclmsrError(f"jitter's hue must be in [0, 0.5] turns, got {self.jitter[HUE]}")
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1] < math.inf:
+            raise IclmsrError(f"blur_sigma must have 0 < low <= high, got {self.blur_sigma}")
+        if not all(index >= 0 for index in self.weak):
+            raise IclmsrError(f"weak must be indices >= 0, got {self.weak}")
+
+    def for_view(self, index: int) -> "ViewConfig":
+        """The config of view ``index``: without jitter, gray and blur when it is weak."""
+        if index not in self.weak:
+            return self
+        return replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0)
 
 
 class ViewParameters(NamedTuple):
@@ -72,6 +91,8 @@ class ViewParameters(NamedTuple):
         order: (B, 4) int64, the jitter operations (columns of ``factors``) in their order.
         jitter: (B,) bool, whether ``factors`` apply.
         grayscale: (B,) bool.
+        blur: (B,) bool.
+        sigma: (B,) float32, the blur's standard deviation in pixels of the view, > 0.
     """
 
     box: Tensor
@@ -80,6 +101,8 @@ class ViewParameters(NamedTuple):
     order: Tensor
     jitter: Tensor
     grayscale: Tensor
+    blur: Tensor
+    sigma: Tensor
 
     def take(self, index: Tensor | slice) -> "ViewParameters":
         """The rows at ``index``, a slice or (M,) int64, in that order."""
@@ -98,7 +121,7 @@ def draw_parameters(
         config: The distribution.
         generator: A CPU generator.
 
-    Source: torchvision's ColorJitter and RandomResizedCrop.get_params. Departure: none.
+    Source: torchvision's ColorJitter, RandomResizedCrop; MoCo v2's GaussianBlur. Departure: none.
 
     >>> parameters = draw_parameters(8, 32, 32, ViewConfig(flip=1.0), torch.Generator())
     >>> parameters.box.shape, bool(parameters.flip.all())
@@ -112,6 +135,8 @@ def draw_parameters(
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     low = centre - strength
     low[:HUE].clamp_(min=0)
+    soft, softest = config.blur_sigma
+    # In the order of the fields: a new field at the end leaves the numbers of the others alone.
     return ViewParameters(
         box=_draw_boxes(uniform(2, CROP_ATTEMPTS), uniform(2), height, width, config),
         flip=uniform() < config.flip,
@@ -119,6 +144,8 @@ def draw_parameters(
         order=uniform(4).argsort(dim=1),
         jitter=uniform() < config.jitter_probability,
         grayscale=uniform() < config.grayscale,
+        blur=uniform() < config.blur,
+        sigma=(soft + (softest - soft) * uniform()).float(),
     )
 
 
@@ -157,14 +184,15 @@ def make_views(
     Args:
         images: (B, 3, H, W) uint8, on any device.
         parameters: B rows; on the CPU, whatever the images' device, no row makes it wait.
-        config: Size and interpolation of the views.
+        config: Size and interpolation of the views, order of the steps, reach of the blur.
         mean: Of the 3 channels, in [0, 1].
         std: Of the 3 channels, > 0.
 
     Returns:
         (B, 3, S, S) float32 on the images' device, (view - mean) / std with the view in [0, 1].
 
-    Source: torchvision's transforms on PIL images. Departure: no rounding between the steps.
+    Source: torchvision's transforms and GaussianBlur on PIL images. Departure: no rounding between
+    the steps; the blur is a sampled Gaussian, not Pillow's three boxes.
 
     >>> image = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
     >>> config = ViewConfig(size=4, jitter_probability=0.0)
@@ -181,20 +209,46 @@ def make_views(
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
     """The views in [0, 1], (B, 3, S, S)."""
-    device, (height, width) = images.device, images.shape[2:]
     # Planes of one colour are contiguous: every operation below is a sweep over memory.
     planes = images.transpose(0, 1).contiguous().float().div_(255)
-    _jitter_(planes, parameters)
-    gray = parameters.grayscale.nonzero().squeeze(1).to(device)
-    planes[:, gray] = _luma(planes[:, gray])
-    top, left, tall, wide = parameters.box.to(device).unbind(1)
-    flip = parameters.flip.to(device)
+    with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
+        if not config.crop_first:
+            _recolour_(planes, parameters)
+        planes = _crop(planes, parameters, config)
+        if config.crop_first:
+            _recolour_(planes, parameters)
+        _blur_(planes, parameters, config)
+    return planes.transpose(0, 1)
+
+
+def _crop(planes: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
+    """Crop, resize and flip: (3, B, S, S) of ``planes`` (3, B, H, W)."""
+    height, width = planes.shape[2:]
+    top, left, tall, wide = parameters.box.to(planes.device).unbind(1)
+    flip = parameters.flip.to(planes.device)
     rows = resample_matrix(top, tall, height, config.size, config.interpolation)
     columns = resample_matrix(left, wide, width, config.size, config.interpolation, flip).mT
-    with torch.autocast(device.type, enabled=False):  # half precision would blur the views
-        # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
-        cut = [torch.bmm(plane, columns).clamp_(0, 1) for plane in planes]
-        return torch.stack([torch.bmm(rows, plane).clamp_(0, 1) for plane in cut], dim=1)
+    # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
+    cut = [torch.bmm(plane, columns).clamp_(0, 1) for plane in planes]
+    return torch.stack([torch.bmm(rows, plane).clamp_(0, 1) for plane in cut])
+
+
+def _blur_(planes: Tensor, parameters: ViewParameters, config: ViewConfig) -> None:
+    """Gaussian blur in place, ``planes`` (3, B, S, S) in [0, 1]."""
+    rows = parameters.blur.nonzero().squeeze(1)
+    blur = blur_matrix(parameters.sigma[rows].to(planes.device), config.size, config.blur_sigma[1])
+    rows = rows.to(planes.device)
+    for plane in planes:
+        blurred = torch.bmm(torch.bmm(blur, plane.index_select(0, rows)), blur.mT)
+        plane.index_copy_(0, rows, blurred.clamp_(max=1))
+
+
+def _recolour_(planes: Tensor, parameters: ViewParameters) -> None:
+    """Jitter and gray in place, ``planes`` (3, B, H, W) in [0, 1]."""
+    if parameters.jitter.any():
+        _jitter_(planes, parameters)
+    gray = parameters.grayscale.nonzero().squeeze(1).to(planes.device)
+    planes[:, gray] = _luma(planes[:, gray])
 
 
 def _jitter_(planes: Tensor, parameters: ViewParameters) -> None:
@@ -244,55 +298,3 @@ def _turn_hue(planes: Tensor, turns: Tensor) -> Tensor:
         torch.sub(hue, peak, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
         torch.addcmul(floor, plane, sextant, out=plane)
     return turned
-
-
-def resample_matrix(
-    start: Tensor,
-    length: Tensor,
-    in_size: int,
-    out_size: int,
-    interpolation: Literal["bicubic", "bilinear"],
-    mirror: Tensor | None = None,
-) -> Tensor:
-    """Matrices that crop and resize along one axis, with PIL's antialiased filters.
-
-    Args:
-        start: (B,) first pixel of the crop, in [0, in_size).
-        length: (B,) pixels of the crop, > 0; ``start + length <= in_size``.
-        in_size: Pixels of the image.
-        out_size: Pixels of the result.
-        interpolation: The filter.
-        mirror: (B,) bool, which results run backwards; None for none.
-
-    Returns:
-        (B, out_size, in_size) float32; rows sum to 1 and are 0 outside the crop.
-
-    Source: Pillow, Resample.c, precompute_coeffs. Departure: none.
-
-    >>> resample_matrix(torch.tensor([1]), torch.tensor([2]), 4, 1, "bilinear")
-    tensor([[[0.0000, 0.5000, 0.5000, 0.0000]]])
-    """
-    first, size = start.float()[:, None, None], length.float()[:, None, None]
-    scale = size / out_size
-    result = torch.arange(out_size, device=start.device)[:, None]
-    if mirror is not None:
-        result = torch.where(mirror[:, None, None], out_size - 1 - result, result)
-    centre = first + (result + 0.5) * scale
-    pixel = torch.arange(in_size, device=start.device)
-    distance = (pixel + 0.5 - centre).div_(scale.clamp(min=1)).abs_()
-    inside = ((pixel >= first) & (pixel < first + size)).float()
-    weights = KERNELS[interpolation](distance).mul_(inside)
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
-def _bicubic(distance: Tensor) -> Tensor:
-    """Keys' cubic with a = -1/2 at ``distance`` >= 0: its tail, and what the centre adds."""
-    near, far = distance.clamp(max=1), distance.clamp(max=2)
-    tail = (far - 2).square_().mul_(far.sub_(1)).mul_(-0.5)
-    return (near - 1).square_().mul_(near.mul_(2).sub_(1)).add_(tail)
-
-
-KERNELS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "bicubic": _bicubic,
-    "bilinear": lambda distance: (1 - distance).clamp_(min=0),
-}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contrastive methods, one file each; ``MethodConfig`` is the union of their configs."""
 
+from collections.abc import Callable
 from typing import get_args
 
 from iclmsr.methods.barlow_twins import BarlowTwinsConfig
-from iclmsr.methods.base import Settings
 from iclmsr.methods.byol import BYOLConfig
 from iclmsr.methods.dino import DINOConfig
 from iclmsr.methods.lmcl import LMCLConfig
@@ -32,4 +32,7 @@ MethodConfig = (
     | DINOConfig
 )
 
-METHODS: dict[str, type[Settings]] = {config().name: config for config in get_args(MethodConfig)}
+METHODS: dict[str, Callable[..., MethodConfig]] = {
+    config().name: config for config in get_args(MethodConfig)
+}
+"""The configs by their method's name."""

@@ -24,10 +24,8 @@ class SimSiamConfig(Settings):
     """The method's name."""
     hidden_dim: int = 1024
     """Width of the projector's hidden layer."""
-    bottleneck_dim: int = 16
-    """Width of the predictor's hidden layer, a quarter of D in the paper."""
     embedding_dim: int = 64
-    """D, the size of an embedding."""
+    """D, the size of an embedding; the predictor's hidden layer is a quarter as wide."""
 
     def build(self, encoder: Encoder) -> "SimSiam":
         """The method around ``encoder``; other initial weights come from torch's generator."""
@@ -45,7 +43,7 @@ class SimSiam(Method):
         dim = config.embedding_dim
         self.encoder = encoder
         self.projector = Projector(encoder.feature_dim, config.hidden_dim, dim, output_norm=True)
-        self.predictor = Projector(dim, config.bottleneck_dim, dim)
+        self.predictor = Projector(dim, max(1, dim // 4), dim)
 
     def embed(self, views: Sequence[Tensor]) -> Embeddings:
         """Every network sees one view at a time; the target is the same branch, detached."""
