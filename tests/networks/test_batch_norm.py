@@ -2,6 +2,7 @@
 import copy
 
 import pytest
+import timm.layers
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -95,3 +96,15 @@ def test_an_encoder_with_split_batch_norm():
     plain(images)
     plain.load_state_dict(split.state_dict())
     assert torch.equal(plain.eval()(images), split.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([torch.nn.Linear(2, 2)], "torch's own BatchNorm2d: use a ResNet"),
+        ([timm.layers.BatchNormAct2d(4)], "torch's own BatchNorm2d, 0 is a BatchNormAct2d: use a ResNet"),
+    ],
+)
+def test_an_encoder_without_plain_batch_norm_is_refused(layers, said):
+    with pytest.raises(IclmsrError, match=f"bn_splits 4 needs an encoder with {said}"):
+        split_batch_norm(torch.nn.Sequential(*layers), 4)

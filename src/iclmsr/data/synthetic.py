@@ -42,6 +42,8 @@ class SyntheticConfig:
     rho: float = 0.9
     """Strength of the confounding, in [0, 1]: with probability rho an image has the texture of
     its class, else a uniform one of all K."""
+    variety: float = 1.0
+    """How much place and turn of shapes and textures vary, in [0, 1]; the less, the easier."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.classes <= len(SHAPES):
@@ -49,8 +51,9 @@ class SyntheticConfig:
         for name in ("train", "test"):
             if getattr(self, name) < 1:
                 raise IclmsrError(f"{name} must be > 0 images, got {getattr(self, name)}")
-        if not 0 <= self.rho <= 1:
-            raise IclmsrError(f"rho must be in [0, 1], got {self.rho}")
+        for name in ("rho", "variety"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
 
 def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size: int) -> ImageSet:
@@ -95,8 +98,8 @@ def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size
         part = slice(begin, begin + step)
         ahead = generator(seed, "synthetic", front, "foreground", begin)
         behind = generator(seed, "synthetic", split, "background", begin)
-        mask, colour, shade = _foreground(labels[part], image_size, ahead)
-        background = _background(backgrounds[part], colour, image_size, behind)
+        mask, colour, shade = _foreground(labels[part], image_size, config.variety, ahead)
+        background = _background(backgrounds[part], colour, image_size, config.variety, behind)
         foreground = (colour[:, :, None, None] + shade).clamp(0, 1)
         pixels = torch.where(mask[:, None], foreground, background)
         images[part] = (pixels * 255).round().to(torch.uint8)
@@ -104,12 +107,14 @@ def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size
     return ImageSet(images, labels, tuple(SHAPES)[:classes], masks, backgrounds)
 
 
-def _foreground(labels: Tensor, size: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _foreground(
+    labels: Tensor, size: int, variety: float, draw: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Masks (B, S, S), colours (B, 3) and shading (B, 1, S, S) to add to them."""
     count = len(labels)
     radius = 0.22 + 0.08 * _uniform(draw, count, 1, 1)  # of the image's side
-    centre = radius + (1 - 2 * radius) * _uniform(draw, count, 1, 2)
-    x, y = _plane(size, centre, _uniform(draw, count, 1, 1) * math.tau, radius)
+    centre = radius + (1 - 2 * radius) * _varied(variety, draw, count, 1, 2)
+    x, y = _plane(size, centre, _varied(variety, draw, count, 1, 1) * math.tau, radius)
     mask = torch.empty(count, size, size, dtype=torch.bool)
     for label, inside in enumerate(SHAPES.values()):
         rows = labels == label
@@ -118,7 +123,9 @@ def _foreground(labels: Tensor, size: int, draw: torch.Generator) -> tuple[Tenso
     return mask, _uniform(draw, count, 3), shade[:, None]
 
 
-def _background(kinds: Tensor, avoid: Tensor, size: int, draw: torch.Generator) -> Tensor:
+def _background(
+    kinds: Tensor, avoid: Tensor, size: int, variety: float, draw: torch.Generator
+) -> Tensor:
     """Textures (B, 3, S, S) in [0, 1] whose two colours differ from ``avoid`` (B, 3)."""
     count = len(kinds)
     # Of 16 pairs of colours the one that shows both shape and texture best. Weak textures are
@@ -133,8 +140,8 @@ def _background(kinds: Tensor, avoid: Tensor, size: int, draw: torch.Generator) 
     low, high = pairs[torch.arange(count), best].unbind(1)
 
     period = 1 / (3 + 2 * _uniform(draw, count, 1, 1))  # of the image's side
-    start = _uniform(draw, count, 1, 2)
-    u, v = _plane(size, start, _uniform(draw, count, 1, 1) * math.tau, period)
+    start = _varied(variety, draw, count, 1, 2)
+    u, v = _plane(size, start, _varied(variety, draw, count, 1, 1) * math.tau, period)
     share = torch.empty(count, size, size, dtype=torch.float64)
     for kind, texture in enumerate(TEXTURES.values()):
         rows = kinds == kind
@@ -146,6 +153,12 @@ def _background(kinds: Tensor, avoid: Tensor, size: int, draw: torch.Generator) 
 def _uniform(draw: torch.Generator, *shape: int) -> Tensor:
     """Uniform numbers in [0, 1); float64, so that rounding to bytes hides a sine's last bit."""
     return torch.rand(*shape, generator=draw, dtype=torch.float64)
+
+
+def _varied(variety: float, draw: torch.Generator, *shape: int) -> Tensor:
+    """Uniform numbers within ``variety`` / 2 of 1/2."""
+    free = _uniform(draw, *shape)
+    return torch.full_like(free, 0.5).lerp(free, variety)
 
 
 def _grain(draw: torch.Generator, count: int, size: int) -> Tensor:

@@ -35,6 +35,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         mean, variance = self.running_mean, self.running_var
         assert mean is not None
         assert variance is not None
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         running = [(mean.clone(), variance.clone()) for _ in range(self.splits)]
         parts = [
             F.batch_norm(part, *own, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
@@ -46,9 +48,21 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batch_norm(module: nn.Module, splits: int) -> None:
-    """Replaces every ``BatchNorm2d`` inside ``module`` by a :class:`SplitBatchNorm2d`."""
-    for name, child in module.named_children():
-        if type(child) is nn.BatchNorm2d:
-            setattr(module, name, SplitBatchNorm2d(child, splits))
-        else:
-            split_batch_norm(child, splits)
+    """Replaces every ``BatchNorm2d`` inside ``module`` by a :class:`SplitBatchNorm2d`.
+
+    Raises:
+        IclmsrError: There is none, or one of another kind (some timm models have their own).
+    """
+    norms = [name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d)]
+    other = [name for name in norms if type(module.get_submodule(name)) is not nn.BatchNorm2d]
+    if other or not norms:
+        what = f"{other[0]} is a {type(module.get_submodule(other[0])).__name__}" if other else ""
+        raise IclmsrError(
+            f"bn_splits {splits} needs an encoder with torch's own BatchNorm2d"
+            f"{what and ', ' + what}: use a ResNet, or bn_splits 1"
+        )
+    for name in norms:
+        path, _, last = name.rpartition(".")
+        like = module.get_submodule(name)
+        assert isinstance(like, nn.BatchNorm2d)
+        setattr(module.get_submodule(path), last, SplitBatchNorm2d(like, splits))
