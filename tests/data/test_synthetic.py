@@ -184,6 +184,7 @@ def test_no_two_textures_and_no_two_shapes_are_alike():
         ({"test": -5}, "test must be > 0 images, got -5"),
         ({"rho": 1.2}, r"rho must be in \[0, 1\], got 1.2"),
         ({"rho": -0.1}, r"rho must be in \[0, 1\], got -0.1"),
+        ({"variety": 2.0}, r"variety must be in \[0, 1\], got 2.0"),
         ({"rho": math.nan}, r"rho must be in \[0, 1\], got nan"),
     ],
 )
@@ -200,3 +201,19 @@ def test_an_unknown_split_is_quoted_with_the_nearest():
 def test_images_too_small_for_a_shape_are_refused():
     with pytest.raises(IclmsrError, match="image_size must be >= 16 pixels, got 8"):
         make(image_size=8)
+
+
+def test_variety_is_place_and_turn():
+    """Without it every shape of a class has one place; with all of it the place is anywhere."""
+
+    def spread(variety):
+        config = SyntheticConfig(train=160, variety=variety)
+        images = make_synthetic(config, "train", seed=0, image_size=32)
+        across = torch.arange(32.0)
+        weights = images.masks.float().sum(1)  # (N, W)
+        centre = (weights * across).sum(1) / weights.sum(1)
+        return max(centre[images.labels == label].std().item() for label in range(8))
+
+    assert spread(0.0) < 1.5  # pixels; size still varies
+    assert spread(0.5) > 1.5
+    assert spread(1.0) > 3.0

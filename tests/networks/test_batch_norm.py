@@ -102,7 +102,10 @@ def test_an_encoder_with_split_batch_norm():
     ("layers", "said"),
     [
         ([torch.nn.Linear(2, 2)], "torch's own BatchNorm2d: use a ResNet"),
-        ([timm.layers.BatchNormAct2d(4)], "torch's own BatchNorm2d, 0 is a BatchNormAct2d: use a ResNet"),
+        (
+            [timm.layers.BatchNormAct2d(4)],
+            "torch's own BatchNorm2d, 0 is a BatchNormAct2d: use a ResNet",
+        ),
     ],
 )
 def test_an_encoder_without_plain_batch_norm_is_refused(layers, said):
