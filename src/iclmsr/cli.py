@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iclmsr import __version__
-from iclmsr.errors import IclmsrError, nearest
+from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Parser, parse_options
 
 
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             _run(words)
+    except Elsewhere as error:
+        return error.exit_code
     except IclmsrError as error:
         if debug:
             traceback.print_exc()
@@ -101,6 +103,7 @@ def _pretrain(words: list[str]) -> None:
         print(_usage(_pretrain))
 
     from iclmsr.config import PretrainConfig, decode
+    from iclmsr.distributed import speaks
     from iclmsr.files import read_json
     from iclmsr.pretrain import pretrain, resume
     from iclmsr.recipes import RECIPES, recipe
@@ -127,13 +130,14 @@ def _pretrain(words: list[str]) -> None:
     else:
         config = recipe(name).config if name else decode(PretrainConfig, read_json(known.config))
         config = parse_options(PretrainConfig, config, rest)
-        if config.data.root is not None:
-            root = config.data.root.expanduser().absolute()
-            config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=root))
+        paths = {name: getattr(config.data, name) for name in ("root", "masks", "class_list")}
+        paths = {name: path.expanduser().absolute() for name, path in paths.items() if path}
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
         out = known.out or Path("runs") / (config.recipe or "run")
         run = pretrain(config, out)
-    print(f"encoder: {run / 'encoder.safetensors'}")
-    print(f"how good it is: iclmsr evaluate {run}")
+    if speaks():
+        print(f"encoder: {run / 'encoder.safetensors'}")
+        print(f"how good it is: iclmsr evaluate {run}")
 
 
 def _evaluate(words: list[str]) -> None:

@@ -14,6 +14,18 @@ class IclmsrError(Exception):
     exit_code = 2
 
 
+class Elsewhere(IclmsrError):
+    """Another process of the run says what is wrong; this one ends without a word.
+
+    Args:
+        exit_code: The process's exit code.
+    """
+
+    def __init__(self, exit_code: int = 2) -> None:
+        super().__init__("stopped by another process of the run")
+        self.exit_code = exit_code
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The names closest to ``name``, ready to end an error message.
 

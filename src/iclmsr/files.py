@@ -10,8 +10,8 @@ from typing import Any
 from iclmsr.errors import IclmsrError
 
 
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Writes ``data`` so that ``path`` holds either all of it or what it held before.
+def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
+    """Writes ``parts`` so that ``path`` holds either all of them or what it held before.
 
     Temporary file in the same folder, fsync, rename, fsync of the folder.
 
@@ -21,7 +21,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

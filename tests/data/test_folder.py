@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
+import struct
 import warnings
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from iclmsr.data.folder import read_folder
+from iclmsr.data.draw import Draw
+from iclmsr.data.folder import read_images
+from iclmsr.data.listing import FOLDERS, Rules, list_folder, top
+from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
 GENERATOR = np.random.default_rng(0)
@@ -26,8 +33,14 @@ def make(root, *paths):
     return [write(root / path) for path in paths]
 
 
-def read(root, split="train", *, size=SIZE, on_corrupt="error"):
-    return read_folder(root, split, image_size=size, on_corrupt=on_corrupt)
+def read(root, split="train", *, size=SIZE, on_corrupt="error", draw=None, masks=None, **rules):
+    return read_images(
+        list_folder(top(open_tree(root)), split, Rules(**{"folders": FOLDERS} | rules)),
+        image_size=size,
+        on_corrupt=on_corrupt,
+        draw=draw or Draw(),
+        masks=None if masks is None else open_tree(masks),
+    )
 
 
 def fails(message, *arguments, **options):
@@ -159,14 +172,16 @@ def test_empty_root(tmp_path):
 
 
 def test_folder_that_cannot_be_listed(tmp_path, monkeypatch):
-    make(tmp_path, "a/0.png")
+    make(tmp_path, "a/0.png", "b/0.png")
+    scandir = os.scandir
 
-    def walk(top, onerror):
-        onerror(PermissionError(13, "Permission denied", str(top)))
-        return iter(())
+    def scan(path):  # root may list everything
+        if path == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
 
-    monkeypatch.setattr("os.walk", walk)  # root may list everything
-    fails(f"cannot list {tmp_path}/a: Permission denied", tmp_path)
+    monkeypatch.setattr("os.scandir", scan)
+    fails(f"cannot list {tmp_path}/b: Permission denied", tmp_path)
 
 
 def test_symlinked_class_and_file(tmp_path):
@@ -174,7 +189,6 @@ def test_symlinked_class_and_file(tmp_path):
     (tmp_path / "set" / "b").mkdir(parents=True)
     (tmp_path / "set" / "a").symlink_to(tmp_path / "store" / "x")
     (tmp_path / "set" / "b" / "0.png").symlink_to(tmp_path / "store" / "x" / "0.png")
-    (tmp_path / "set" / "b" / "loop").symlink_to(tmp_path / "set" / "b")
     found = read(tmp_path / "set")
     assert torch.equal(found.images, stack(written * 2))
     assert found.labels.tolist() == [0, 1]
@@ -295,8 +309,8 @@ def dangling(path):
     [
         (corrupt_png, "bad.png", "OSError: .*truncated"),
         (corrupt_jpeg, "bad.jpg", "OSError: .*truncated"),
-        (text, "bad.png", "UnidentifiedImageError: "),
-        (empty, "bad.webp", "UnidentifiedImageError: "),
+        (text, "bad.png", "no image of a known format"),
+        (empty, "bad.webp", "ValueError: the file is empty"),
         (dangling, "bad.gif", "FileNotFoundError: "),
     ],
 )
@@ -316,21 +330,186 @@ def test_image_that_does_not_decode(tmp_path, spoil, name, reason):
 
 
 @pytest.mark.parametrize("limit", [40, 20])  # beyond it PIL warns, beyond twice that it raises
-def test_decompression_bomb(tmp_path, monkeypatch, limit):
+def test_more_pixels_than_pillow_allows(tmp_path, monkeypatch, limit):
     make(tmp_path, "a/0.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     fails(r".*/0\.png does not decode \(DecompressionBomb.*could be decompression bomb.*", tmp_path)
+
+
+def write_bomb(path, side=30_000):
+    """A valid black PNG of one bit a pixel: 110 KB that would be 2.7 GB in RGB."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    pack = zlib.compressobj(9)
+    row = bytes(1 + side // 8)
+    pixels = b"".join(pack.compress(row * 1000) for _ in range(side // 1000)) + pack.flush()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    written = make(tmp_path, "a/1.png")
+    write_bomb(tmp_path / "a" / "0.png")
+    assert (tmp_path / "a" / "0.png").stat().st_size < 200_000
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("decoded"))
+    message = r"DecompressionBombError: Image size \(900000000 pixels\) exceeds limit of .*"
+    fails(rf"{tmp_path}/a/0\.png does not decode \({message}\): mend it, or .*", tmp_path)
+    monkeypatch.undo()
+    found = read(tmp_path, on_corrupt="skip")
+    assert torch.equal(found.images, stack(written))
+    assert found.skipped == (f"{tmp_path}/a/0.png",)
 
 
 def test_class_that_loses_all_its_images(tmp_path):
     make(tmp_path, "a/0.png")
     text(tmp_path / "b" / "0.png")
     text(tmp_path / "b" / "1.png")
-    message = f"not one image in {tmp_path}/b decodes: all 2 left out"
+    message = f"not one image of class 'b' in {tmp_path} can be used: all 2 left out"
     fails(message, tmp_path, on_corrupt="skip")
 
 
 def test_unlabelled_folder_that_loses_all_its_images(tmp_path):
     text(tmp_path / "0.png")
-    message = f"not one image in {tmp_path} decodes: all 1 left out"
+    message = f"not one image of {tmp_path} can be used: all 1 left out"
     fails(message, tmp_path, on_corrupt="skip")
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    Path(os.fsdecode(folder)).mkdir()
+    pixels = write(tmp_path / "0.png")
+    (tmp_path / "0.png").rename(os.fsdecode(folder + b"/\xff.png"))
+    found = read(tmp_path)
+    assert torch.equal(found.images, stack([pixels]))
+    assert found.classes == ("caf\udce9",)
+    text(Path(os.fsdecode(folder + b"/bad\xfe\n.png")))
+    fails(rf"{tmp_path}/caf\\xe9/bad\\xfe\\n\.png does not decode .*", tmp_path)
+    assert read(tmp_path, on_corrupt="skip").skipped == (rf"{tmp_path}/caf\xe9/bad\xfe\n.png",)
+
+
+DRAW = Draw(limit=4, seed=3)
+
+
+def test_only_the_drawn_images_are_decoded(tmp_path):
+    make(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(5)))
+    whole = read(tmp_path)
+    drawn = DRAW.of(whole)
+    for number in set(range(10)) - set(DRAW.indices(10)):
+        text(tmp_path / "ab"[number // 5] / f"{number % 5}.png")
+    found = read(tmp_path, draw=DRAW)
+    assert found.fingerprint() == drawn.fingerprint()
+    assert found.classes == ("a", "b")
+    assert found.skipped == ()
+
+
+def test_others_are_drawn_for_those_that_do_not_decode(tmp_path):
+    make(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(5)))
+    whole, order = read(tmp_path), DRAW.order(10)
+    bad = [order[1], order[3], order[4]]  # the last one would replace another
+    for number in bad:
+        text(tmp_path / "ab"[number // 5] / f"{number % 5}.png")
+    found = read(tmp_path, draw=DRAW, on_corrupt="skip")
+    index = sorted([order[0], order[2], order[5], order[6]])
+    assert found.fingerprint() == whole.take(torch.tensor(index)).fingerprint()
+    assert found.skipped == tuple(
+        f"{tmp_path}/{'ab'[number // 5]}/{number % 5}.png" for number in sorted(bad)
+    )
+    fails(r".*\.png does not decode .*", tmp_path, draw=DRAW)
+
+
+def test_too_few_images_decode(tmp_path):
+    make(tmp_path, *(f"a/{number}.png" for number in range(4)))
+    text(tmp_path / "a" / "2.png")
+    message = r"data\.limit must be in \[1, 3\], the number of training images, got 4"
+    fails(message, tmp_path, draw=DRAW, on_corrupt="skip")
+
+
+def write_masked(root, masks, name, shape=(SIZE, SIZE), mask_shape=None):
+    """A random image and a random mask of 8 bits; returns the foreground."""
+    write(root / name, GENERATOR.integers(0, 256, (*shape, 3), np.uint8))
+    mask = GENERATOR.integers(0, 256, mask_shape or shape, np.uint8)
+    write((masks / name).with_suffix(".png"), mask)
+    return mask >= 128
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_masks_lie_in_a_parallel_tree(tmp_path, suffix):
+    names = [f"train/{name}/sub/{number}.{suffix}" for name in "ab" for number in range(2)]
+    written = [write_masked(tmp_path / "set", tmp_path / "masks", name) for name in names]
+    found = read(tmp_path / "set", masks=tmp_path / "masks")
+    assert found.masks.dtype == torch.bool
+    assert torch.equal(found.masks, torch.from_numpy(np.stack(written)))
+    assert read(tmp_path / "set").masks is None
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (24, 40), (40, 16), (4, 4)])
+def test_masks_are_resized_and_cropped_as_the_images_are(tmp_path, shape):
+    """A mask says where the image is white: it still does so after both have been resized."""
+    height, width = shape
+    inside = np.zeros(shape, bool)
+    inside[height // 4 : -height // 4, width // 2 :] = True
+    pixels = np.where(inside, 255, 0).astype(np.uint8)
+    write(tmp_path / "set" / "a" / "0.png", pixels[..., None].repeat(3, 2))
+    write(tmp_path / "masks" / "a" / "0.png", pixels // 255 * 200)
+    found = read(tmp_path / "set", masks=tmp_path / "masks")
+    assert torch.equal(found.masks[0], found.images[0, 0] >= 128)
+    assert 0 < found.masks.float().mean() < 1
+
+
+def test_a_pixel_is_foreground_if_half_of_its_area_is(tmp_path):
+    mask = np.zeros((16, 16), np.uint8)
+    mask[0, :2] = mask[2, 2] = 128  # half and a quarter of a pixel
+    mask[4:6, 4:6] = 127
+    write(tmp_path / "set" / "a" / "0.png", np.zeros((16, 16, 3), np.uint8))
+    write(tmp_path / "masks" / "a" / "0.png", mask)
+    found = read(tmp_path / "set", masks=tmp_path / "masks").masks[0]
+    assert found.nonzero().tolist() == [[0, 0]]
+
+
+def test_mask_of_a_turned_image_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    write(tmp_path / "set" / "a" / "0.png", np.zeros((8, 16, 3), np.uint8), exif=exif)
+    upright = GENERATOR.integers(0, 256, (16, 8), np.uint8)
+    write(tmp_path / "masks" / "a" / "0.png", upright)
+    found = read(tmp_path / "set", masks=tmp_path / "masks").masks[0]
+    assert torch.equal(found, torch.from_numpy(upright[4:12] >= 128))
+    write(tmp_path / "masks" / "a" / "0.png", upright.T)
+    fails(
+        rf"{tmp_path}/set/a/0\.png is 8 x 16 pixels, but its mask {tmp_path}/masks/a/0\.png "
+        "16 x 8: mend it, or .*",
+        tmp_path / "set",
+        masks=tmp_path / "masks",
+    )
+
+
+def test_missing_and_broken_masks(tmp_path):
+    root, masks = tmp_path / "set", tmp_path / "masks"
+    written = [write_masked(root, masks, f"a/{number}.jpg") for number in range(4)]
+    (masks / "a" / "1.png").unlink()
+    text(masks / "a" / "2.png")
+    message = rf"{root}/a/1\.jpg has no mask {masks}/a/1\.png: mend it, or pass .* skip .*"
+    fails(message, root, masks=masks)
+    found = read(root, masks=masks, on_corrupt="skip")
+    assert torch.equal(found.masks, torch.from_numpy(np.stack([written[0], written[3]])))
+    assert found.skipped == (f"{root}/a/1.jpg", f"{root}/a/2.jpg")
+    write(masks / "a" / "1.png", np.zeros((SIZE, SIZE), np.uint8))
+    reason = "does not decode \\(no image of a known format\\)"
+    fails(rf"{root}/a/2\.jpg has a mask {masks}/a/2\.png that {reason}: .*", root, masks=masks)
+
+
+def test_drawn_images_keep_their_masks(tmp_path):
+    root, masks = tmp_path / "set", tmp_path / "masks"
+    written = [write_masked(root, masks, f"a/{number}.jpg") for number in range(10)]
+    (masks / "a" / f"{DRAW.order(10)[0]}.png").unlink()
+    found = read(root, masks=masks, draw=DRAW, on_corrupt="skip")
+    index = sorted(DRAW.order(10)[1:5])
+    assert torch.equal(found.masks, torch.from_numpy(np.stack(written)[index]))

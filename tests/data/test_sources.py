@@ -2,6 +2,7 @@
 import dataclasses
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from iclmsr.data import sources
+from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import SOURCES, DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
@@ -22,15 +24,25 @@ def fails(message, config, split="train"):
         load(config, split)
 
 
-def write_binary(folder):
-    """Batches of records: label, then three planes of one gray level, the record's number."""
+def write_binary(folder, layout=CIFAR10.layouts[1]):
+    """Files of records: labels, then three planes of one gray level, the record's number."""
     folder.mkdir()
-    for batch, name in enumerate(
-        [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
-    ):
-        records = np.repeat(np.arange(COUNT, dtype=np.uint8)[:, None] + batch * COUNT, 3073, axis=1)
-        records[:, 0] %= 10
-        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    labels = 1 if layout is CIFAR10.layouts[1] else 2
+    for file, name in enumerate([*layout.parts["train"], *layout.parts["test"]]):
+        numbers = np.arange(COUNT, dtype=np.uint8)[:, None] + file * COUNT
+        records = np.repeat(numbers, labels + 3072, axis=1)
+        records[:, :labels] %= 10
+        (folder / name).write_bytes(records.tobytes())
+
+
+def write_stl10(folder):
+    """Training images 0 and 1, unlabelled ones 2, 3 and 4, test image 5, each of its number."""
+    folder.mkdir()
+    for split, numbers in (("train", [0, 1]), ("unlabeled", [2, 3, 4]), ("test", [5])):
+        pixels = b"".join(bytes([number]) * 3 * 96 * 96 for number in numbers)
+        (folder / f"{split}_X.bin").write_bytes(pixels)
+        if split != "unlabeled":
+            (folder / f"{split}_y.bin").write_bytes(bytes(number + 1 for number in numbers))
 
 
 def write_images(root, *paths, size=32):
@@ -44,7 +56,7 @@ def few(monkeypatch):
     """Twenty numbered images in place of the synthetic ones."""
     images = torch.arange(20, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
     numbered = ImageSet(images, torch.arange(20) % 2, ("a", "b"), backgrounds=torch.arange(20))
-    monkeypatch.setitem(SOURCES, "synthetic", lambda config, split: numbered)
+    monkeypatch.setitem(SOURCES, "synthetic", lambda config, split, draw: draw.of(numbered))
     return numbered
 
 
@@ -84,13 +96,80 @@ def test_cifar10_prefers_the_official_files(tmp_path):
         assert len(load(DataConfig(root=tmp_path), "train")) == 5 * COUNT
 
 
-def test_cifar10_nowhere(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*official size")
+@pytest.mark.parametrize("layout", CIFAR100.layouts[1:])
+def test_cifar100_from_official_files(tmp_path, layout):
+    write_binary(tmp_path / layout.folder, layout)
+    config = DataConfig(source="cifar100", root=tmp_path)
+    assert load(config, "pretrain").labels.tolist() == [0, 1, 2, 3]
+    assert load(config, "test").labels.tolist() == [4, 5, 6, 7]
+    assert load(config, "train").classes == CIFAR100.classes
+    fails("no CIFAR-10 in .*", DataConfig(source="cifar10", root=tmp_path / layout.folder))
+
+
+@pytest.mark.filterwarnings("ignore:.*official size")
+def test_stl10_pretrains_on_unlabelled_images_too(tmp_path):
+    write_stl10(tmp_path / "stl10_binary")
+    config = DataConfig(source="stl10", root=tmp_path, image_size=96)
+    numbers = {split: load(config, split) for split in ("pretrain", "train", "test")}
+    assert [found.images[:, 0, 0, 0].tolist() for found in numbers.values()] == [
+        *([0, 1, 2, 3, 4], [0, 1], [5])
+    ]
+    assert [found.labels.tolist() for found in numbers.values()] == [
+        [0, 1, -1, -1, -1],
+        [0, 1],
+        [5],
+    ]
+    few = load(dataclasses.replace(config, limit=3), "pretrain")
+    assert len(few) == 3
+    assert set(few.images.flatten().tolist()) < {0, 1, 2, 3, 4}
+    fails(r"data\.limit must be in \[1, 2\], .*", dataclasses.replace(config, limit=3), "train")
+
+
+@pytest.mark.filterwarnings("ignore:.*official size")
+def test_evaluation_sees_the_centre_of_a_resized_image(tmp_path):
+    write_stl10(tmp_path / "stl10_binary")
+    config = DataConfig(
+        source="stl10", root=tmp_path, image_size=96, evaluate_resize=70, evaluate_crop=64
+    )
+    assert load(config, "pretrain").images.shape == (5, 3, 96, 96)
+    assert load(config, "train").images.shape == (2, 3, 64, 64)
+    assert load(config, "test").images.shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("source", ["cifar10", "cifar100", "stl10", "tiny-imagenet", "imagenet"])
+@pytest.mark.filterwarnings("ignore:.*official size")
+def test_every_data_set_may_be_a_folder_by_class(tmp_path, source):
+    write_images(tmp_path, "train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png")
+    config = DataConfig(source=source, root=tmp_path)
+    found = [load(config, split) for split in ("pretrain", "train", "test")]
+    assert [images.images[:, 0, 0, 0].tolist() for images in found] == [[0, 1], [0, 1], [2, 3]]
+    assert all(images.classes == ("a", "b") for images in found)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "places"),
+    [
+        (
+            *("cifar10", "CIFAR-10"),
+            "cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz, "
+            "cifar-10-binary.tar.gz",
+        ),
+        (
+            *("cifar100", "CIFAR-100"),
+            "cifar-100-python, cifar-100-binary, cifar-100-python.tar.gz, cifar-100-binary.tar.gz",
+        ),
+        ("stl10", "STL-10", "stl10_binary, stl10_binary.tar.gz"),
+    ],
+)
+def test_data_sets_that_are_not_there(tmp_path, source, name, places):
     (tmp_path / "readme.txt").write_text("nothing")
     fails(
-        rf"no CIFAR-10 in {tmp_path}: looked for cifar-10-batches-py, cifar-10-batches-bin, "
-        r"cifar-10-python\.tar\.gz, cifar-10-binary\.tar\.gz, and for images in train/CLASS and "
-        "test/CLASS",
-        DataConfig(root=tmp_path),
+        re.escape(
+            f"no {name} in {tmp_path}: looked for {places}, and for images in train/CLASS and "
+            "test/CLASS"
+        ),
+        DataConfig(source=source, root=tmp_path),
     )
 
 
@@ -104,7 +183,7 @@ def test_folder_passes_size_and_treatment_of_corrupt_files_on(tmp_path):
     assert found.skipped == (str(tmp_path / "train" / "a" / "1.png"),)
 
 
-@pytest.mark.parametrize("split", ["train", "test", "test-swapped"])
+@pytest.mark.parametrize("split", ["pretrain", "train", "test", "test-swapped"])
 def test_synthetic_passes_everything_on(monkeypatch, split):
     calls = []
 
@@ -115,13 +194,13 @@ def test_synthetic_passes_everything_on(monkeypatch, split):
     monkeypatch.setattr(sources, "make_synthetic", make)
     config = DataConfig(source="synthetic", image_size=24, seed=7)
     assert len(load(config, split)) == 1
-    assert calls == [(SyntheticConfig(), split, 7, 24)]
+    assert calls == [(SyntheticConfig(), split.removeprefix("pre"), 7, 24)]
     assert list(inspect.signature(make_synthetic).parameters) == list(
         inspect.signature(make).parameters
     )
 
 
-@pytest.mark.parametrize("source", ["cifar10", "folder"])
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "synthetic"])
 def test_root_has_to_be_set_and_to_exist(tmp_path, source):
     fails(
         rf"data\.root is not set: pass --data\.root PATH, .* source '{source}' .*",
@@ -134,22 +213,63 @@ def test_root_has_to_be_set_and_to_exist(tmp_path, source):
 def test_folder_at_a_file(tmp_path):
     (tmp_path / "file").touch()
     config = DataConfig(source="folder", root=tmp_path / "file")
-    fails(f"there is no folder {tmp_path}/file", config)
+    fails(f"{tmp_path}/file is neither a folder nor an archive .*", config)
+
+
+@pytest.mark.filterwarnings("ignore:.*official size")
+@pytest.mark.parametrize("option", ["class_list", "masks"])
+@pytest.mark.parametrize("source", ["cifar10", "stl10", "synthetic"])
+def test_options_for_image_files_only(tmp_path, source, option):
+    write_binary(tmp_path / "cifar-10-batches-bin")
+    write_stl10(tmp_path / "stl10_binary")
+    config = DataConfig(source=source, root=tmp_path, **{option: tmp_path})
+    name = option.replace("_", "-")
+    fails(f"data.{name} is for images in files, which source '{source}' at {tmp_path} .*", config)
+
+
+def test_options_of_image_files_are_passed_on(tmp_path):
+    write_images(tmp_path / "set", "a/0.png", "b/0.png", "c/0.png", "masks/b/0.png", size=8)
+    (tmp_path / "list.txt").write_text("b\n")
+    root = tmp_path / "set"
+    config = DataConfig(
+        source="folder", root=root, masks=root, class_list=tmp_path / "list.txt", image_size=8
+    )
+    found = load(config, "train")
+    assert found.images.flatten().unique().tolist() == [1]
+    assert found.classes == ("b",)
+    assert found.masks.shape == (1, 8, 8)
+    config = DataConfig(source="folder", root=root, labels=False, limit=2, image_size=8)
+    assert load(config, "pretrain").labels.tolist() == [-1, -1]
+    fails(
+        f"data.masks {root}/nowhere does not exist",
+        dataclasses.replace(config, masks=root / "nowhere"),
+    )
+
+
+def test_root_that_cannot_be_read(tmp_path, monkeypatch):
+    def stat(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    config = DataConfig(root=tmp_path)
+    monkeypatch.setattr("pathlib.Path.stat", stat)  # root may read everything
+    fails(f"cannot read data.root {tmp_path}: Permission denied", config)
 
 
 def test_unknown_source():
-    fails(r"unknown data\.source 'cifar': did you mean 'cifar10'\?", DataConfig(source="cifar"))
+    message = r"unknown data\.source 'cifar': did you mean 'cifar10' or 'cifar100'\?"
+    fails(message, DataConfig(source="cifar"))
     fails(
-        r"unknown data\.source 'xyz': choose from cifar10, folder, synthetic",
+        r"unknown data\.source 'xyz': choose from cifar10, cifar100, folder, imagenet, stl10, "
+        "synthetic, tiny-imagenet",
         DataConfig(source="xyz"),
     )
 
 
-@pytest.mark.parametrize("source", ["cifar10", "folder"])
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "synthetic"])
 def test_unknown_split(tmp_path, source):
     write_images(tmp_path, "train/a/0.png")
     config = DataConfig(source=source, root=tmp_path)
-    message = f"data.source '{source}' has no split 'test-swapped': choose train or test"
+    message = f"data.source '{source}' has no split 'test-swapped': choose pretrain, train or test"
     fails(re.escape(message), config, "test-swapped")
 
 
@@ -189,6 +309,11 @@ def test_limit_out_of_range(few, limit):
     [
         ({"image_size": 0}, r"data\.image-size must be > 0 pixels, got 0"),
         ({"image_size": -3}, r"data\.image-size must be > 0 pixels, got -3"),
+        ({"evaluate_resize": 0}, r"data\.evaluate-resize must be > 0 pixels, got 0"),
+        ({"evaluate_crop": -1}, r"data\.evaluate-crop must be > 0 pixels, got -1"),
+        ({"evaluate_crop": 33}, r"data\.evaluate-crop must be at most 32 pixels, .*, got 33"),
+        ({"evaluate_resize": 9, "evaluate_crop": 10}, r"data\.evaluate-crop .* most 9 pix.*"),
+        ({"labels": False, "class_list": Path("x")}, r"data\.class-list needs classes: .*"),
         ({"std": (0.2, 0.0, 0.2)}, r"data\.std must be > 0, got \(0\.2, 0\.0, 0\.2\)"),
         ({"std": (0.2, -1.0, 0.2)}, r"data\.std must be > 0, got .*"),
         ({"std": (0.2, float("nan"), 0.2)}, r"data\.std must be > 0, got .*"),

@@ -25,6 +25,7 @@ class Epoch:
         epoch: Index of the epoch.
         mean: Of each channel, in [0, 1].
         std: Of each channel, > 0.
+        part: Which of how many equal parts of each batch to make: a process's own share.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Epoch:
         epoch: int,
         mean: Sequence[float],
         std: Sequence[float],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         count, _, height, width = images.shape
-        self.images, self.batch_size = images, batch_size
+        self.images, self.batch_size, self.part = images, batch_size, part
         self.configs = [config.for_view(view) for view in range(view_count)]
         self.mean, self.std = mean, std
         self.order = torch.randperm(count, generator=generator(seed, "order", epoch))
@@ -53,8 +55,11 @@ class Epoch:
         return len(self.order) // self.batch_size
 
     def views(self, batch: int) -> list[Tensor]:
-        """V views (B, 3, S, S) float32 of the images in batch ``batch``."""
-        index = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        """V views (B / parts, 3, S, S) float32 of this part of the images in batch ``batch``."""
+        which, parts = self.part
+        size = self.batch_size // parts
+        first = batch * self.batch_size + which * size
+        index = self.order[first : first + size]
         images = self.images[index.to(self.images.device)]
         return [
             make_views(images, drawn.take(index), own, mean=self.mean, std=self.std)

@@ -1,72 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10 as its authors hand it out: the Python or the binary version, packed or unpacked."""
+"""CIFAR-10 and CIFAR-100 as their authors hand them out: Python or binary, packed or unpacked."""
 
-import gzip
-import hashlib
-import tarfile
-import warnings
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from iclmsr.data.images import ImageSet
-from iclmsr.data.pickles import read_pickle
-from iclmsr.errors import IclmsrError
-
-CLASSES = tuple(
-    "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
+from iclmsr.data.archives import Official, find_official, open_official, warn_unless_official
+from iclmsr.data.cifar_batches import (
+    PIXELS,
+    Batch,
+    decode_binary,
+    decode_python,
+    names_binary,
+    names_python,
 )
-PIXELS = 3 * 32 * 32
-BATCH = 10_000
-BATCHES = {
-    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
-    "test": ("test_batch",),
-}
+from iclmsr.data.classes import check_labels, check_names
+from iclmsr.data.images import ImageSet
+from iclmsr.errors import IclmsrError
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One of the two forms in which CIFAR-10 is handed out.
+class Layout(Official):
+    """One of the two forms in which a CIFAR set is handed out.
 
     Attributes:
-        folder: Where the batches lie.
-        suffix: Of a batch's file name.
+        counts: Images in each file of a split.
         meta: The file of class names.
-        archive: Name of the packed archive.
-        size: Of the archive, bytes.
-        md5: Of the archive.
-        decode: Pixels (n, 3072) and labels (n,) from a batch's bytes and, for messages, its name.
+        decode: Images and labels from a file's bytes and, for messages, its name.
         names: Class names from the bytes and the name of ``meta``.
     """
 
-    folder: str
-    suffix: str
+    counts: Mapping[str, int]
     meta: str
-    archive: str
-    size: int
-    md5: str
-    decode: Callable[[bytes, str], tuple[NDArray[np.uint8], NDArray[np.int64]]]
+    decode: Callable[[bytes, str], Batch]
     names: Callable[[bytes, str], list[str]]
 
 
-def holds_cifar10(root: Path) -> bool:
-    """Whether :func:`read_cifar10` would find something to read at ``root``."""
-    return _find(root) is not None
+@dataclass(frozen=True)
+class Cifar:
+    """CIFAR-10 or CIFAR-100.
+
+    Attributes:
+        name: Of the data set.
+        classes: In the order of the labels.
+        layouts: Its forms; the first one that is there is read.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The folders and archives that it comes in."""
+        folders = tuple(layout.folder for layout in self.layouts)
+        return folders + tuple(layout.archive for layout in self.layouts)
 
 
-def read_cifar10(root: Path, split: Literal["train", "test"]) -> ImageSet:
-    """The images of one split in the order of the batches, checked on the way.
+def holds_cifar(cifar: Cifar, root: Path) -> bool:
+    """Whether :func:`read_cifar` would find something to read at ``root``."""
+    return find_official(root, cifar.layouts) is not None
+
+
+def read_cifar(cifar: Cifar, root: Path, split: Literal["train", "test"]) -> ImageSet:
+    """The images of one split in the order of the files, checked on the way.
 
     Args:
-        root: The packed archive, the unpacked folder of batches, or the folder that has either.
+        cifar: Which data set; of CIFAR-100 the fine labels count.
+        root: The packed archive, the unpacked folder of files, or the folder that has either.
             Archives are read in memory, never unpacked to disk.
-        split: The five training batches or the test batch.
+        split: Training or test images.
 
     Returns:
         Images (N, 3, 32, 32) and their labels; N is 50,000 or 10,000. Smaller sets in the same
@@ -77,206 +85,111 @@ def read_cifar10(root: Path, split: Literal["train", "test"]) -> ImageSet:
 
     Source: Krizhevsky 2009; format of cs.toronto.edu/~kriz/cifar.html. Departure: none.
     """
-    found = _find(root)
+    found = find_official(root, cifar.layouts)
     if found is None:
-        raise IclmsrError(f"no CIFAR-10 in {root}: looked for {', '.join(PLACES)}")
+        raise IclmsrError(f"no {cifar.name} in {root}: looked for {', '.join(cifar.places)}")
     place, layout = found
-    files = [name + layout.suffix for name in BATCHES[split]]
-    classes: tuple[str, ...] = CLASSES
-    seen: list[str] = []
+    files, official = layout.parts[split], layout.counts[split]
+    classes, seen = cifar.classes, list[str]()
     images, labels = np.empty((0, 0, PIXELS), np.uint8), np.empty((0, 0), np.int64)
-    for name, content in _contents(place, layout, {*files, layout.meta}):
-        where = f"{place}/{name}"
-        if name == layout.meta:
-            classes = _check_names(layout.names(content, where), where)
-            continue
-        pixels, batch_labels = layout.decode(content, where)
-        if not seen:
-            images = np.empty((len(files), len(pixels), PIXELS), np.uint8)
-            labels = np.empty((len(files), len(pixels)), np.int64)
-        seen.append(name)
-        _check_batch(batch_labels, images.shape[1], seen[0], where)
-        images[files.index(name)], labels[files.index(name)] = pixels, batch_labels
+    with open_official(place, layout, {*files, layout.meta}) as contents:
+        for name, stream in contents:
+            where, content = f"{place}/{name}", stream.read()
+            if name == layout.meta:
+                classes = check_names(layout.names(content, where), len(classes), where)
+                continue
+            pixels, batch_labels = layout.decode(content, where)
+            if not seen:
+                images = np.empty((len(files), len(pixels), PIXELS), np.uint8)
+                labels = np.empty((len(files), len(pixels)), np.int64)
+            seen.append(name)
+            if len(pixels) != images.shape[1]:
+                raise IclmsrError(
+                    f"{where}: {len(pixels):,} images, but {seen[0]} has {images.shape[1]:,}; "
+                    f"an official batch has {official:,}"
+                )
+            check_labels(batch_labels, 0, len(cifar.classes) - 1, where)
+            images[files.index(name)], labels[files.index(name)] = pixels, batch_labels
     for name in files:
         if name not in seen:
-            looked = place if place.is_dir() else f"{place}, folder {layout.folder}"
-            raise IclmsrError(f"{name} is missing: looked in {looked}")
-    _warn_unless_official(place, layout, images.shape[1])
+            raise layout.missing(place, name)
+    warn_unless_official(place, layout, [(images.shape[1], official, "images per batch")])
     return ImageSet(
         torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels).view(-1), classes
     )
 
 
-def _find(root: Path) -> tuple[Path, Layout] | None:
-    """The folder of batches or the archive, and its layout; unpacked goes before packed."""
-    if root.is_file():
-        return root, BINARY if "binary" in root.name else PYTHON
-    for layout in (PYTHON, BINARY):
-        batches = [name + layout.suffix for names in BATCHES.values() for name in names]
-        for folder in (root / layout.folder, root):
-            named = folder.name == layout.folder and folder.is_dir()
-            if named or any((folder / name).is_file() for name in batches):
-                return folder, layout
-    for layout in (PYTHON, BINARY):
-        if (root / layout.archive).is_file():
-            return root / layout.archive, layout
-    return None
-
-
-def _contents(place: Path, layout: Layout, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of those ``names`` that are there, one at a time, in the archive's order."""
-    if place.is_dir():
-        for name in sorted(names):
-            if (place / name).is_file():
-                yield name, (place / name).read_bytes()
-        return
-    _check_md5(place, layout)
-    try:
-        with gzip.open(place) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                folder, _, name = member.name.removeprefix("./").rpartition("/")
-                regular = member.isreg() and not member.issparse()
-                if folder == layout.folder and name in names and regular:
-                    file = archive.extractfile(member)
-                    assert file is not None  # as it is regular
-                    yield name, file.read()
-            while stream.read(1 << 20):  # gzip compares its checksum at the end
-                pass
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
-        official = (
-            f", the official one has {layout.size:,} bytes and md5 {layout.md5}"
-            if place.name == layout.archive
-            else ""
-        )
-        raise IclmsrError(
-            f"{place}: truncated or corrupt archive ({type(error).__name__}: {error}): "
-            f"found {place.stat().st_size:,} bytes{official}; download it again"
-        ) from error
-
-
-def _check_md5(place: Path, layout: Layout) -> None:
-    """Raises if an archive looks like the official one and is not."""
-    if place.name != layout.archive or place.stat().st_size != layout.size:
-        return
-    with place.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    if digest.hexdigest() != layout.md5:
-        raise IclmsrError(
-            f"{place}: corrupt archive: the official md5 is {layout.md5}, "
-            f"found {digest.hexdigest()}; download it again"
-        )
-
-
-def _check_batch(labels: NDArray[np.int64], expected: int, first: str, where: str) -> None:
-    """Raises unless a batch is as long as the first one and all its labels have a class."""
-    if len(labels) != expected:
-        raise IclmsrError(
-            f"{where}: {len(labels):,} images, but {first} has {expected:,}; an official batch has "
-            f"{BATCH:,} images, in the binary version {BATCH * (1 + PIXELS):,} bytes"
-        )
-    outside = labels[(labels < 0) | (labels >= len(CLASSES))]
-    if len(outside):
-        raise IclmsrError(f"{where}: labels must be in 0..9, found {outside[0]}")
-
-
-def _check_names(names: list[str], where: str) -> tuple[str, ...]:
-    """The names, if there are ten different ones."""
-    if len(set(names)) != len(CLASSES) or len(names) != len(CLASSES):
-        raise IclmsrError(f"{where}: expected {len(CLASSES)} class names, found {len(set(names))}")
-    return tuple(names)
-
-
-def _warn_unless_official(place: Path, layout: Layout, count: int) -> None:
-    """One warning for a set that has the format but not the size of CIFAR-10."""
-    sizes = [(count, BATCH, "images per batch")]
-    if place.name == layout.archive:
-        sizes.append((place.stat().st_size, layout.size, "bytes packed"))
-    differ = [
-        f"{found:,} {unit} (official {official:,})"
-        for found, official, unit in sizes
-        if found != official
-    ]
-    if differ:
-        warnings.warn(f"{place} is not of the official size: {', '.join(differ)}", stacklevel=3)
-
-
-def _decode_binary(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Records of a label byte and three planes of 32 x 32 bytes."""
-    if not content or len(content) % (1 + PIXELS):
-        raise IclmsrError(
-            f"{where}: expected a multiple of {1 + PIXELS:,} bytes "
-            f"(official {BATCH * (1 + PIXELS):,}), found {len(content):,}"
-        )
-    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
-    return records[:, 1:], records[:, 0].astype(np.int64)
-
-
-def _decode_python(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """A pickled dict of ``data`` and ``labels``."""
-    batch = _fields(content, where)
-    data, labels = batch.get("data"), batch.get("labels")
-    found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-    if (
-        not isinstance(data, np.ndarray)
-        or data.dtype != np.uint8
-        or data.ndim != 2
-        or data.shape[1] != PIXELS
-        or not len(data)
-    ):
-        raise IclmsrError(f"{where}: data must be uint8 (n, {PIXELS}) with n > 0, found {found}")
-    if isinstance(labels, np.ndarray):
-        labels = labels.tolist()
-    if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
-        raise IclmsrError(f"{where}: labels must be a list of {len(data):,} integers")
-    if len(labels) != len(data):
-        raise IclmsrError(f"{where}: expected {len(data):,} labels, found {len(labels):,}")
-    return data, np.array(labels, np.int64)
-
-
-def _fields(content: bytes, where: str) -> dict[str, Any]:
-    """A pickled dict, its keys as strings whichever Python wrote it."""
-    fields = read_pickle(content, where)
-    if not isinstance(fields, dict):
-        raise IclmsrError(f"{where}: expected a pickled dict, found {type(fields).__name__}")
-    return {_text(key): value for key, value in fields.items()}
-
-
-def _names_python(content: bytes, where: str) -> list[str]:
-    """``label_names`` of the pickled dict."""
-    names = _fields(content, where).get("label_names")
-    return [_text(name) for name in names] if isinstance(names, list) else []
-
-
-def _names_binary(content: bytes, where: str) -> list[str]:  # noqa: ARG001
-    """One name a line."""
-    return content.decode("latin-1").split()
-
-
-def _text(value: object) -> str:
-    """A string, also where Python 2 wrote it; any other value has no name."""
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    return value if isinstance(value, str) else ""
-
-
-PYTHON = Layout(
-    folder="cifar-10-batches-py",
-    suffix="",
-    meta="batches.meta",
-    archive="cifar-10-python.tar.gz",
-    size=170_498_071,
-    md5="c58f30108f718f92721af3b95e74349a",
-    decode=_decode_python,
-    names=_names_python,
+CIFAR10 = Cifar(
+    "CIFAR-10",
+    tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),  # noqa: SIM905
+    (
+        Layout(
+            folder="cifar-10-batches-py",
+            archive="cifar-10-python.tar.gz",
+            size=170_498_071,
+            md5="c58f30108f718f92721af3b95e74349a",
+            parts={
+                "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+                "test": ("test_batch",),
+            },
+            counts={"train": 10_000, "test": 10_000},
+            meta="batches.meta",
+            decode=partial(decode_python, labels="labels"),
+            names=partial(names_python, key="label_names"),
+        ),
+        Layout(
+            folder="cifar-10-batches-bin",
+            archive="cifar-10-binary.tar.gz",
+            size=170_052_171,
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+            parts={
+                "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+                "test": ("test_batch.bin",),
+            },
+            counts={"train": 10_000, "test": 10_000},
+            meta="batches.meta.txt",
+            decode=partial(decode_binary, label_bytes=1),
+            names=names_binary,
+        ),
+    ),
 )
-BINARY = Layout(
-    folder="cifar-10-batches-bin",
-    suffix=".bin",
-    meta="batches.meta.txt",
-    archive="cifar-10-binary.tar.gz",
-    size=170_052_171,
-    md5="c32a1d4ab5d03f1284b67883e8d87530",
-    decode=_decode_binary,
-    names=_names_binary,
+CIFAR100 = Cifar(
+    "CIFAR-100",
+    tuple(
+        """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+        butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+        crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house
+        kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+        mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
+        plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark
+        shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table
+        tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+        willow_tree wolf woman worm
+        """.split()  # noqa: SIM905
+    ),
+    (
+        Layout(
+            folder="cifar-100-python",
+            archive="cifar-100-python.tar.gz",
+            size=169_001_437,
+            md5="eb9058c3a382ffc7106e4002c42a8d85",
+            parts={"train": ("train",), "test": ("test",)},
+            counts={"train": 50_000, "test": 10_000},
+            meta="meta",
+            decode=partial(decode_python, labels="fine_labels"),
+            names=partial(names_python, key="fine_label_names"),
+        ),
+        Layout(
+            folder="cifar-100-binary",
+            archive="cifar-100-binary.tar.gz",
+            size=168_513_733,
+            md5="03b5dce01913d631647c71ecec9e9cb8",
+            parts={"train": ("train.bin",), "test": ("test.bin",)},
+            counts={"train": 50_000, "test": 10_000},
+            meta="fine_label_names.txt",
+            decode=partial(decode_binary, label_bytes=2),
+            names=names_binary,
+        ),
+    ),
 )
-PLACES = (PYTHON.folder, BINARY.folder, PYTHON.archive, BINARY.archive)

@@ -1,169 +1,158 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files in one folder per class."""
+"""Image files, and their masks, as a set in memory."""
 
-import os
 import warnings
-from pathlib import Path
-from typing import Literal, NoReturn
+from collections import Counter
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from iclmsr.data.decode import Unusable, decode_image, decode_mask
+from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
+from iclmsr.data.listing import Listing
+from iclmsr.data.trees import Content, Tree
 from iclmsr.errors import IclmsrError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-SHOWN = 5
 
-
-def read_folder(
-    root: Path,
-    split: Literal["train", "test"],
+def read_images(
+    listing: Listing,
     *,
     image_size: int,
     on_corrupt: Literal["error", "skip"],
+    draw: Draw,
+    masks: Tree | None = None,
 ) -> ImageSet:
-    """The images below ``root/SPLIT/CLASS/``, in the order of class and path.
-
-    Without split folders, ``root/CLASS/`` or images directly in ``root`` serve as training
-    images; the latter have no labels. ``val``, ``valid`` and ``validation`` stand in for
-    ``test``. Hidden files and folders and files that are no images are passed over.
+    """The images of a listing, or some of them, in its order; no others are decoded.
 
     Args:
-        root: The data set's folder.
-        split: Which of its parts.
+        listing: The files.
         image_size: Height and width of the result, pixels, > 0. Images of another size are
             resized by their short side (bicubic, antialiased) and cropped at the centre.
-        on_corrupt: What to do about an image that does not decode: raise, or leave it out and
-            name it in ``skipped``.
+        on_corrupt: What to do about an image that does not decode or lacks its mask: raise, or
+            name it in ``skipped`` and draw another one in its place.
+        draw: Which of the images.
+        masks: Masks under the images' own paths, but with ``.png`` at the end; 0 is background,
+            128 and more foreground.
 
     Raises:
-        IclmsrError: A folder is missing or empty, test and train have different classes, or an
-            image does not decode.
+        IclmsrError: An image or a mask does not decode, or too few images are left.
     """
-    folder = _split_folder(root, split)
-    classes = _class_names(folder)
-    files, labels = _list_images(root, folder, classes, split)
-    images = np.empty((len(files), 3, image_size, image_size), np.uint8)
-    kept: list[int] = []
-    skipped: list[str] = []
-    # One thread: on CIFAR-10's files two are slower, an image takes less time than its hand-over.
+    order = draw.order(len(listing.files))
+    files = _Files(listing, masks, draw.limit or len(order), image_size, on_corrupt == "error")
+    row_of: dict[int, int] = {}
+    free = list(range(len(files.images)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's remarks on files that it reads all the same
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for path, label in zip(files, labels, strict=True):
-            try:
-                images[len(kept)] = _decode(path, image_size)
-            except Exception as error:  # PIL lets through whatever its decoders stumble over
-                if on_corrupt == "error":
-                    reason = " ".join(f"{type(error).__name__}: {error}".split())
-                    raise IclmsrError(
-                        f"{path} does not decode ({reason}): mend it, or "
-                        "pass --data.on-corrupt skip to leave such files out"
-                    ) from error
-                skipped.append(str(path))
-            else:
-                kept.append(label)
-    for label in sorted(set(labels) - set(kept)):
-        place = folder / classes[label] if classes else folder
-        raise IclmsrError(f"not one image in {place} decodes: all {labels.count(label):,} left out")
-    return ImageSet(
-        torch.from_numpy(images[: len(kept)]),
-        torch.tensor(kept),
-        classes,
-        skipped=tuple(skipped),
+        while free and order:
+            batch, order = sorted(order[: len(free)]), order[len(free) :]
+            rows = dict(zip(batch, free, strict=False))
+            files.read(rows)
+            row_of |= {index: row for index, row in rows.items() if index not in files.failed}
+            free = [row for index, row in rows.items() if index in files.failed]
+    _check_classes(listing, files.failed)
+    draw.check(len(row_of))
+    labels = [-1] * len(files.images)
+    for index, row in row_of.items():
+        labels[row] = listing.labels[index]
+    found = ImageSet(
+        torch.from_numpy(files.images),
+        torch.tensor(labels),
+        listing.classes,
+        None if files.masks is None else torch.from_numpy(files.masks),
+        skipped=tuple(listing.tree.where(listing.files[index]) for index in sorted(files.failed)),
     )
+    kept = [row_of[index] for index in sorted(row_of)]
+    in_place = kept == list(range(len(found)))
+    return found if in_place else found.take(torch.tensor(kept))
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    """Where the split's class folders are: a folder named after it, or ``root`` itself."""
-    if not root.is_dir():
-        raise IclmsrError(f"there is no folder {root}")
-    there = {
-        name: [root / folder for folder in folders if (root / folder).is_dir()]
-        for name, folders in FOLDERS.items()
-    }
-    if there[split]:
-        return there[split][0]
-    if split == "train" and not there["test"]:
-        return root
-    names = FOLDERS[split]
-    raise IclmsrError(
-        f"no {split} images in {root}: looked for a folder {' or '.join(names)}; "
-        f"put the images into {root / names[0]}/CLASS/"
-    )
+def mask_name(image: str) -> str:
+    """The path of an image's mask.
+
+    >>> mask_name("train/cat/0.jpg")
+    'train/cat/0.png'
+    """
+    return PurePosixPath(image).with_suffix(".png").as_posix()
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    """The visible folders in ``folder``."""
-    names = (entry.name for entry in folder.iterdir() if entry.is_dir())
-    return tuple(sorted(name for name in names if not name.startswith(".")))
-
-
-def _list_images(
-    root: Path, folder: Path, classes: tuple[str, ...], split: str
-) -> tuple[list[Path], list[int]]:
-    """All image files and their labels; raises where a class or its counterpart is missing."""
-    if not classes:
-        files = _image_files(folder)
-        if split == "test" and files:
-            raise IclmsrError(f"{folder} has images but no classes: move them to {folder}/CLASS/")
-        return files, [-1] * len(files)
-    for name in classes:
-        if folder == root and (root / name / "train").is_dir():
+def _check_classes(listing: Listing, failed: set[int]) -> None:
+    """Raises if all images of a class were tried in vain."""
+    there, lost = Counter(listing.labels), Counter(listing.labels[index] for index in failed)
+    for label, count in sorted(lost.items()):
+        if count == there[label]:
+            what = f"class {listing.classes[label]!r} in " if listing.classes else ""
             raise IclmsrError(
-                f"{root} has no folder train, but {root / name} has: pass --data.root {root / name}"
+                f"not one image of {what}{listing.tree.where('')} can be used: "
+                f"all {count:,} left out"
             )
-    if split == "test" and (root / "train").is_dir():
-        _check_same(folder, set(classes), root / "train", set(_class_names(root / "train")))
-    groups = [_image_files(folder / name) for name in classes]
-    labels = [label for label, group in enumerate(groups) for _ in group]
-    return [path for group in groups for path in group], labels
 
 
-def _check_same(test: Path, found: set[str], train: Path, expected: set[str]) -> None:
-    """Raises unless the class names are the same."""
-    differ = []
-    for place, names in ((test, sorted(found - expected)), (train, sorted(expected - found))):
-        if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            differ.append(f"only in {place}: {', '.join(names[:SHOWN])}{more}")
-    if differ:
-        raise IclmsrError(f"test and train have different classes; {'; '.join(differ)}")
+class _Files:
+    """Decodes files into rows of an array.
 
+    Attributes:
+        images: (rows, 3, S, S).
+        masks: (rows, S, S), or None.
+        failed: Indices in the listing of the files that cannot be used.
+    """
 
-def _image_files(folder: Path) -> list[Path]:
-    """All image files at any depth below ``folder``, at least one, sorted."""
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(parent, name)
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
-    if not files:
-        raise IclmsrError(f"no images in {folder}: looked for files named *{', *'.join(SUFFIXES)}")
-    return sorted(files, key=Path.as_posix)
+    def __init__(
+        self, listing: Listing, masks: Tree | None, rows: int, size: int, strict: bool
+    ) -> None:
+        self.listing, self.tree, self.strict = listing, masks, strict
+        self.images = np.empty((rows, 3, size, size), np.uint8)
+        self.masks = None if masks is None else np.empty((rows, size, size), np.bool_)
+        self.failed: set[int] = set()
 
+    def read(self, rows: dict[int, int]) -> None:
+        """Reads the files whose indices are the keys into the rows that are the values."""
+        # One thread: on CIFAR-10's files two are slower, an image takes less than its hand-over.
+        index_of = {self.listing.files[index]: index for index in rows}
+        sizes: dict[int, tuple[int, int]] = {}
+        for name, content in self.listing.tree.contents(index_of):
+            index = index_of[name]
+            try:
+                pixels, sizes[index] = decode_image(content, self.images.shape[-1])
+            except Unusable as error:
+                self._leave_out(index, error)
+            else:
+                self.images[rows[index]] = pixels
+        if self.tree is not None and self.masks is not None:
+            self._read_masks(self.tree, self.masks, rows, sizes)
 
-def _fail(error: OSError) -> NoReturn:
-    """A folder that cannot be listed is not an empty one."""
-    raise IclmsrError(f"cannot list {error.filename}: {error.strerror}") from error
+    def _read_masks(
+        self,
+        tree: Tree,
+        masks: NDArray[np.bool_],
+        rows: dict[int, int],
+        sizes: dict[int, tuple[int, int]],
+    ) -> None:
+        """The masks of those images that have a size."""
+        wanted: dict[str, list[int]] = {}
+        for index in sizes:
+            wanted.setdefault(mask_name(self.listing.files[index]), []).append(index)
+        missing = ((name, FileNotFoundError()) for name in list(wanted))
+        for name, content in chain[tuple[str, Content]](tree.contents(list(wanted)), missing):
+            for index in wanted.pop(name, []):
+                try:
+                    masks[rows[index]] = decode_mask(
+                        content, tree.where(name), masks.shape[-1], sizes[index]
+                    )
+                except Unusable as error:
+                    self._leave_out(index, error)
 
-
-def _decode(path: Path, image_size: int) -> NDArray[np.uint8]:
-    """One image (3, H, W); raises anything if the file is not one."""
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers of no known range")
-        if image.mode.startswith("I"):  # 16 bits of gray, which convert would clip
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-        image = image.convert("RGB")
-        if image.size != (image_size, image_size):
-            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
-        return np.asarray(image).transpose(2, 0, 1)
+    def _leave_out(self, index: int, error: Unusable) -> None:
+        """Notes a file that cannot be used, or raises."""
+        if self.strict:
+            raise IclmsrError(
+                f"{self.listing.tree.where(self.listing.files[index])} {error}: mend it, or "
+                "pass --data.on-corrupt skip to leave such files out"
+            ) from error
+        self.failed.add(index)

@@ -50,7 +50,7 @@ class EvaluateConfig:
     def of_run(cls, run: Path) -> "EvaluateConfig":
         """The protocol on all images of the data set that a run was pretrained on."""
         config = decode(PretrainConfig, RunFolder.open(run).config())
-        return cls(data=replace(config.data, limit=None))
+        return cls(data=replace(config.data, limit=None, masks=None))
 
 
 def judge_features(train: Features, test: Features, config: EvaluateConfig) -> dict[str, Any]:

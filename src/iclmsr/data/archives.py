@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives, read from front to back in memory and never unpacked to disk."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import tarfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, TypeVar
+
+from iclmsr.data.names import printable
+from iclmsr.errors import IclmsrError
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
+Handed = TypeVar("Handed", bound="Official")
+
+
+@dataclass(frozen=True)
+class Official:
+    """Files in one folder that their authors hand out packed.
+
+    Attributes:
+        folder: Where the files lie.
+        archive: Name of the packed archive.
+        size: Of the archive, bytes.
+        md5: Of the archive.
+        parts: File names by split.
+    """
+
+    folder: str
+    archive: str
+    size: int
+    md5: str
+    parts: Mapping[str, tuple[str, ...]]
+
+    def missing(self, place: Path, name: str) -> IclmsrError:
+        """The error for a file that is not in ``place``, a folder or an archive."""
+        looked = place if place.is_dir() else f"{place}, folder {self.folder}"
+        return IclmsrError(f"{name} is missing: looked in {looked}")
+
+
+def find_official(root: Path, known: Sequence[Handed]) -> tuple[Path, Handed] | None:
+    """The first of ``known`` that lies at ``root``, and where; unpacked goes before packed.
+
+    Args:
+        root: The packed archive, the unpacked folder of files, or the folder that has either.
+        known: What may lie there.
+    """
+    if root.is_file():
+        first = "" if any(one.archive == root.name for one in known) else _first_folder(root)
+        here = (one for one in known if one.archive == root.name or one.folder == first)
+        return next(((root, one) for one in here), None)
+    for one in known:
+        files = [name for names in one.parts.values() for name in names]
+        for folder in (root / one.folder, root):
+            named = folder.name == one.folder and folder.is_dir()
+            if named or any((folder / name).is_file() for name in files):
+                return folder, one
+    packed = ((root / one.archive, one) for one in known)
+    return next((found for found in packed if found[0].is_file()), None)
+
+
+@contextlib.contextmanager
+def open_official(
+    place: Path, official: Official, names: Collection[str]
+) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
+    """Those ``names`` that are there, each with a stream to read before the next one.
+
+    Args:
+        place: The folder of files or the archive, as :func:`find_official` found it.
+        official: What lies there; an archive of its name and size must have its checksum.
+        names: File names within its folder.
+
+    Raises:
+        IclmsrError: A file cannot be opened, or the archive is damaged or not what it should be.
+    """
+    if place.is_dir():
+        yield _open_each(place, names)
+        return
+    check_md5(place, official)
+    wanted = {f"{official.folder}/{name}": name for name in names}
+    with open_tar(place, official) as members:
+        yield ((wanted[path], start()) for path, start in members if path in wanted)
+
+
+def _open_each(folder: Path, names: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Those ``names`` that are in ``folder``, opened one at a time."""
+    for name in sorted(names):
+        if (folder / name).is_file():
+            with opened(folder / name) as stream:
+                yield name, stream
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """The file, open for reading.
+
+    Raises:
+        IclmsrError: It cannot be opened.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise IclmsrError(f"cannot read {printable(path)}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]:
+    """The regular files of a tar archive, packed with gzip or not, in the archive's order.
+
+    Args:
+        place: The archive.
+        official: What it should be, for messages.
+
+    Returns:
+        Path and opener of one file after the other; read it before asking for the next.
+
+    Raises:
+        IclmsrError: It is truncated or damaged, or holds a link or a path that leads out of it.
+    """
+    with _in_one_line(place, official), opened(place) as file:
+        packed = place.name.endswith("gz")
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            yield _regular(place, archive, stream)
+
+
+def _regular(place: Path, archive: tarfile.TarFile, stream: IO[bytes]) -> Members:
+    """The regular files; raises at anything that is neither one nor a folder."""
+    for member in archive:
+        name = _safe_name(place, member.name)
+        if member.islnk() or member.issym():
+            target = printable(member.linkname)
+            raise _refused(place, name, f"is a link to '{target}': pack files, not links")
+        if member.isdir():
+            continue
+        if not member.isreg() or member.issparse():
+            raise _refused(place, name, "is not a plain file")
+        yield name, partial(_stream, archive, member)
+    # tarfile takes a damaged header for the end; the real one is followed by zeros only.
+    ends = stream.tell() > archive.offset
+    while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
+        ends = ends and not any(rest)
+    if not ends:
+        raise tarfile.ReadError("no end-of-archive mark")
+
+
+def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """A regular file's content."""
+    file = archive.extractfile(member)
+    assert file is not None  # as it is regular
+    return file
+
+
+@contextlib.contextmanager
+def open_zip(place: Path) -> Iterator[Members]:
+    """The files of a zip archive, as :func:`open_tar`.
+
+    Raises:
+        IclmsrError: It is truncated, damaged or encrypted, or a path leads out of it.
+    """
+    with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
+        yield _unencrypted(place, archive)
+
+
+def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Members:
+    """The files; raises at one that is encrypted."""
+    for info in archive.infolist():
+        name = _safe_name(place, info.filename)
+        if info.flag_bits & 1:
+            raise _refused(place, name, "is encrypted: pack it without a password")
+        if not info.is_dir():
+            yield name, partial(archive.open, info)
+
+
+def _safe_name(place: Path, name: str) -> str:
+    """The path in its plain form, if it stays in the archive."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise _refused(place, name, "leads out of the archive")
+    return path.as_posix()
+
+
+def _refused(place: Path, name: str, why: str) -> IclmsrError:
+    """The error for a member that no archive of images needs."""
+    return IclmsrError(f"{place}: refusing this archive: its member '{printable(name)}' {why}")
+
+
+@contextlib.contextmanager
+def _in_one_line(place: Path, official: Official | None = None) -> Iterator[None]:
+    """Turns whatever a damaged archive raises into an error that says so."""
+    try:
+        yield
+    except DAMAGE as error:
+        expected = ""
+        if official is not None and place.name == official.archive:
+            expected = f", the official one has {official.size:,} bytes and md5 {official.md5}"
+        raise IclmsrError(
+            f"{place}: truncated or corrupt archive ({type(error).__name__}: {error}): "
+            f"found {place.stat().st_size:,} bytes{expected}; download it again"
+        ) from error
+    except OSError as error:
+        raise IclmsrError(f"cannot read {place}: {error.strerror or error}") from error
+
+
+def check_md5(place: Path, official: Official) -> None:
+    """Raises if an archive looks like the official one and is not.
+
+    Args:
+        place: The archive; one of another name or size is none of this function's business.
+        official: What it should be.
+
+    Raises:
+        IclmsrError: Name and size are right, and the checksum is wrong.
+    """
+    if place.name != official.archive or place.stat().st_size != official.size:
+        return
+    with opened(place) as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    if digest.hexdigest() != official.md5:
+        raise IclmsrError(
+            f"{place}: corrupt archive: the official md5 is {official.md5}, "
+            f"found {digest.hexdigest()}; download it again"
+        )
+
+
+def warn_unless_official(
+    place: Path, official: Official, counts: Sequence[tuple[int, int, str]]
+) -> None:
+    """One warning for a set that has the format but not the size of the official one.
+
+    Args:
+        place: The folder of files or the archive.
+        official: What it might be.
+        counts: Of each thing counted: how many there are, how many there should be, and its name.
+    """
+    sizes = list(counts)
+    if place.name == official.archive:
+        sizes.append((place.stat().st_size, official.size, "bytes packed"))
+    differ = [
+        f"{found:,} {unit} (official {expected:,})"
+        for found, expected, unit in sizes
+        if found != expected
+    ]
+    if differ:
+        warnings.warn(f"{place} is not of the official size: {', '.join(differ)}", stacklevel=3)
+
+
+def _first_folder(place: Path) -> str:
+    """The top folder of a tar archive's first file; empty for any other file."""
+    if not place.name.endswith(TAR_SUFFIXES):
+        return ""
+    with open_tar(place) as members:
+        return next((name.partition("/")[0] for name, _ in members), "")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which images a run sees, as a value."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.errors import IclmsrError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images a run sees.
+
+    Raises:
+        IclmsrError: A value is outside its range.
+    """
+
+    source: str = "cifar10"
+    """cifar10, cifar100, stl10, tiny-imagenet: as their authors hand them out, or as a folder by
+    class; imagenet: train/CLASS and val/CLASS; folder: any images, in one folder per class or
+    not; synthetic: drawn shapes on textured backgrounds, which needs no files."""
+    root: Path | None = None
+    """Where the data set lies: a folder, or a .tar, .tar.gz, .tgz or .zip archive of it, which is
+    read in place; synthetic needs none."""
+    image_size: int = 32
+    """Height and width of an image, pixels, > 0; images of another size are resized."""
+    evaluate_resize: int | None = None
+    """Height and width, pixels, > 0, that images are resized to for evaluation before the crop;
+    None keeps image_size."""
+    evaluate_crop: int | None = None
+    """Height and width, pixels, > 0, of the centre that evaluation sees; None shows all."""
+    limit: int | None = None
+    """Use only so many training images, drawn at random, >= 1; None uses all."""
+    labels: bool = True
+    """Whether folders are classes; if not, images at any depth are read without labels."""
+    class_list: Path | None = None
+    """A text file that names the classes to use, one a line; None uses all."""
+    masks: Path | None = None
+    """A folder or archive of foreground masks, or one with a folder masks: under an image's own
+    path, but as .png; 0 is background, 128 and more foreground."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """An image that does not decode or lacks its mask: stop, or leave it out."""
+    cache: bool = True
+    """Whether images that `iclmsr data prepare` has decoded are mapped into memory from there."""
+    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    """Mean of each channel, subtracted from pixels in [0, 1]."""
+    std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
+    """Standard deviation of each channel, > 0, that they are divided by."""
+    seed: int = 0
+    """Of the draw for limit and of the synthetic images; not the run's seed."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """What the synthetic images look like."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "evaluate_resize", "evaluate_crop"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise IclmsrError(f"data.{name.replace('_', '-')} must be > 0 pixels, got {value}")
+        whole = self.evaluate_resize or self.image_size
+        if self.evaluate_crop is not None and self.evaluate_crop > whole:
+            raise IclmsrError(
+                f"data.evaluate-crop must be at most {whole} pixels, the size of the image that "
+                f"it is cut from, got {self.evaluate_crop}"
+            )
+        if self.class_list is not None and not self.labels:
+            raise IclmsrError("data.class-list needs classes: leave out --data.no-labels")
+        if not all(map(math.isfinite, self.mean)):
+            raise IclmsrError(f"data.mean must be finite, got {self.mean}")
+        if not all(0 < std < math.inf for std in self.std):
+            raise IclmsrError(f"data.std must be > 0, got {self.std}")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image file as pixels, and one mask."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from iclmsr.data.trees import Content
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""What a file may be, whatever it is called; Pillow's others are rare, or run other programs."""
+FOREGROUND = 128
+"""Mask pixels from this value on are foreground."""
+
+
+class Unusable(Exception):
+    """Says what is the matter with a file, in the words that follow its name."""
+
+
+class Picture(NamedTuple):
+    """An image as its file has it.
+
+    Attributes:
+        image: RGB, upright, in full size.
+        format: Of the file, as Pillow calls it.
+        mode: Of its pixels, as Pillow calls it, before they became RGB.
+    """
+
+    image: Image.Image
+    format: str
+    mode: str
+
+
+@contextlib.contextmanager
+def careful() -> Iterator[None]:
+    """Within it, images of absurd size are errors; other remarks of Pillow's are passed over."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files that it reads all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def open_image(content: Content) -> Picture:
+    """An image file whatever its format, mode and orientation.
+
+    Args:
+        content: The file, or why it could not be read.
+
+    Raises:
+        Unusable: The file is not an image, is damaged or too large (see :func:`careful`).
+    """
+    try:
+        with _opened(content) as file:
+            kind, mode = file.format or "", file.mode
+            image = ImageOps.exif_transpose(file)
+            if image.mode == "F":
+                raise ValueError("its pixels are floating-point numbers of no known range")
+            if image.mode.startswith("I"):  # 16 bits of gray, which convert would clip
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+            return Picture(image.convert("RGB"), kind, mode)
+    except Exception as error:  # PIL lets through whatever its decoders stumble over
+        raise Unusable(f"does not decode ({_reason(error)})") from error
+
+
+def decode_image(content: Content, image_size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The pixels of an image file, whatever its format, mode and orientation.
+
+    Args:
+        content: The file, or why it could not be read.
+        image_size: Height and width of the result, pixels, > 0. An image of another size is
+            resized by its short side (bicubic, antialiased) and cropped at the centre.
+
+    Returns:
+        The image (3, image_size, image_size), and the width and height that it had, upright.
+
+    Raises:
+        Unusable: The file is not an image, is damaged or too large.
+    """
+    image = open_image(content).image
+    size = image.size
+    if size != (image_size, image_size):
+        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1), size
+
+
+def decode_mask(
+    content: Content, name: str, image_size: int, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """The foreground of an image, resized and cropped as :func:`decode_image` does.
+
+    Args:
+        content: The mask file, or why it could not be read.
+        name: Its name, for messages.
+        image_size: Height and width of the result, pixels, > 0.
+        size: Width and height of the image file, upright; the mask has the same.
+
+    Returns:
+        (image_size, image_size); a pixel is foreground if half of its area is.
+
+    Raises:
+        Unusable: The file is missing, not an image, damaged, or of another size.
+    """
+    if isinstance(content, FileNotFoundError):
+        raise Unusable(f"has no mask {name}")
+    try:
+        with _opened(content) as file:
+            found, mask = file.size, file.convert("L")
+    except Exception as error:  # as above
+        raise Unusable(f"has a mask {name} that does not decode ({_reason(error)})") from error
+    if found != size:
+        raise Unusable(
+            f"is {size[0]} x {size[1]} pixels, but its mask {name} {found[0]} x {found[1]}"
+        )
+    mask = mask.point(lambda value: 255 if value >= FOREGROUND else 0)
+    if size != (image_size, image_size):
+        mask = ImageOps.fit(mask, (image_size, image_size), Image.Resampling.BOX)
+    return np.asarray(mask) >= FOREGROUND
+
+
+def _opened(content: Content) -> Image.Image:
+    """The image in a file; raises what was raised when the file was read."""
+    if isinstance(content, OSError):
+        raise content
+    if not content:
+        raise ValueError("the file is empty")
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _reason(error: Exception) -> str:
+    """An exception in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known format"
+    return " ".join(f"{type(error).__name__}: {error}".split())

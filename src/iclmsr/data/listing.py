@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which image files belong to a split, and what their classes are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iclmsr.data.classes import check_same, choose
+from iclmsr.data.trees import Archive, Tree
+from iclmsr.errors import IclmsrError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a split in their order, none of them read yet.
+
+    Attributes:
+        tree: Where the files are.
+        files: (N,) paths in the tree.
+        labels: (N,) in [0, C), or -1 where there is none.
+        classes: The C class names, in the order of the labels.
+    """
+
+    tree: Tree
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How folders are read.
+
+    Attributes:
+        folders: Names that a split's folder may have; the first one that is there counts.
+        labels: Whether the folders in it are classes; if not, no image has a label.
+        class_list: The text file that names the classes to use; None uses all.
+        apart: A folder in the tree that holds no images, but masks; empty if there is none.
+    """
+
+    folders: Mapping[str, tuple[str, ...]]
+    labels: bool = True
+    class_list: Path | None = None
+    apart: str = ""
+
+
+def top(tree: Tree) -> Tree:
+    """The tree from where its splits or classes are.
+
+    An archive of a folder often has that folder as its one and only entry: it is passed through.
+    On disk, ``root`` is what the user says it is.
+    """
+    splits = {name for names in FOLDERS.values() for name in names}
+    while isinstance(tree, Archive):
+        folders = tree.folders()
+        if len(folders) != 1 or folders[0] in splits or not tree.folders(folders[0]):
+            return tree
+        if any("/" not in name for name in tree.files()):
+            return tree
+        tree = tree.below(folders[0])
+    return tree
+
+
+def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
+    """The images below ``SPLIT/CLASS/``, in the order of class and path.
+
+    Without split folders, ``CLASS/`` or images directly in the root serve as training images; the
+    latter have no labels. Hidden files and folders and files that are no images are passed over.
+
+    Args:
+        tree: The data set.
+        split: ``"train"`` or ``"test"``.
+        rules: How to read it.
+
+    Raises:
+        IclmsrError: A folder is missing or empty, or test and train have different classes.
+    """
+    folder = _split_folder(tree, split, rules)
+    if not rules.labels:
+        files = images_in(tree, folder, rules)
+        return Listing(tree, files, (-1,) * len(files), ())
+    classes = classes_of(tree, folder, rules)
+    if not classes:
+        files = images_in(tree, folder, rules)
+        if split == "test":
+            place = tree.where(folder)
+            raise IclmsrError(f"{place} has images but no classes: move them to {place}/CLASS/")
+        return Listing(tree, files, (-1,) * len(files), ())
+    _check_classes(tree, split, folder, classes, rules)
+    groups = [images_in(tree, _join(folder, name), rules) for name in classes]
+    labels = tuple(label for label, group in enumerate(groups) for _ in group)
+    return Listing(tree, tuple(path for group in groups for path in group), labels, classes)
+
+
+def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
+    """The class folders in a split's folder, sorted, or those of them that the list names.
+
+    Raises:
+        IclmsrError: The list cannot be read, or names a class that is not there.
+    """
+    found = [name for name in tree.folders(folder) if _join(folder, name) != rules.apart]
+    return choose(found, rules.class_list, tree.where(folder))
+
+
+def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
+    """Where the split's class folders are: a folder named after it, or the root itself."""
+    inside = tree.folders()
+    there = {
+        name: [folder for folder in folders if folder in inside]
+        for name, folders in rules.folders.items()
+    }
+    if there[split]:
+        return there[split][0]
+    if split == "train" and not there["test"]:
+        return ""
+    names = rules.folders[split]
+    raise IclmsrError(
+        f"no {split} images in {tree.where('')}: looked for a folder {' or '.join(names)}; "
+        f"put the images into {tree.where(names[0])}/CLASS/"
+    )
+
+
+def _check_classes(
+    tree: Tree, split: str, folder: str, classes: tuple[str, ...], rules: Rules
+) -> None:
+    """Raises where class folders are none, or are not those of the training images."""
+    for name in classes:
+        if not folder and "train" in tree.folders(name):
+            root, nested = tree.where(""), tree.where(name)
+            raise IclmsrError(
+                f"{root} has no folder train, but {nested} has: pass --data.root {nested}"
+            )
+    if split != "test":
+        return
+    hint = ""
+    if classes == ("images",):
+        hint = (
+            f"; {tree.where(folder)}/images is no class but Tiny ImageNet's unsorted images: "
+            "pass --data.source tiny-imagenet"
+        )
+    if "train" in tree.folders():
+        train = classes_of(tree, "train", rules)
+        check_same(classes, tree.where(folder), train, tree.where("train"), hint=hint)
+    if hint:
+        raise IclmsrError(hint.removeprefix("; "))
+
+
+def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
+    """All image files at any depth below ``folder``, sorted.
+
+    Raises:
+        IclmsrError: There is none.
+    """
+    apart = f"{rules.apart}/"
+    files = tuple(
+        name
+        for name in tree.files(folder)
+        if name.lower().endswith(SUFFIXES) and not (rules.apart and name.startswith(apart))
+    )
+    if not files:
+        raise IclmsrError(
+            f"no images in {tree.where(folder)}: looked for files named *{', *'.join(SUFFIXES)}"
+        )
+    return files
+
+
+def _join(folder: str, name: str) -> str:
+    """The path of ``name`` in ``folder``."""
+    return f"{folder}/{name}" if folder else name

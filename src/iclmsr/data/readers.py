@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each source of images is read from where its files lie."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from iclmsr.data.archives import Official
+from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
+from iclmsr.data.config import DataConfig
+from iclmsr.data.draw import Draw
+from iclmsr.data.folder import read_images
+from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
+from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
+from iclmsr.data.images import ImageSet
+from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder, top
+from iclmsr.data.names import printable
+from iclmsr.data.resize import resized
+from iclmsr.data.stl10 import PLACES, STL10, holds_stl10, read_stl10
+from iclmsr.data.synthetic import make_synthetic
+from iclmsr.data.trees import Tree, open_tree
+from iclmsr.errors import IclmsrError
+
+
+def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """The official files, or images by class."""
+    root = root_of(config)
+    if not holds_cifar(cifar, root):
+        return _instead(cifar.name, cifar.places, config, split, draw)
+    _check_no_files(config)
+    images = draw.of(read_cifar(cifar, root, _on_disk(config, split)))
+    return replace(images, images=resized(images.images, config.image_size))
+
+
+def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """The official files, or images by class."""
+    root = root_of(config)
+    if not holds_stl10(root):
+        return _instead("STL-10", PLACES, config, split, draw)
+    _check_no_files(config)
+    known = "pretrain" if split == "pretrain" else _on_disk(config, split)
+    return read_stl10(root, known, image_size=config.image_size, draw=draw)
+
+
+def _instead(
+    name: str, places: tuple[str, ...], config: DataConfig, split: str, draw: Draw
+) -> ImageSet:
+    """Images by class, where the official files of a data set are not."""
+    tree = open_tree(root_of(config))
+    if not tree.folders():
+        raise IclmsrError(
+            f"no {name} in {tree.where('')}: looked for {', '.join(places)}, "
+            "and for images in train/CLASS and test/CLASS"
+        )
+    return _read(tree, list_folder, config, split, draw)
+
+
+def _files(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """Images by class, or without any; ImageNet's test images are those for validation."""
+    return _read(open_tree(root_of(config)), list_folder, config, split, draw)
+
+
+def _tiny_imagenet(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """The official files, or images by class."""
+    tree = open_tree(find_tiny_imagenet(root_of(config)))
+    return _read(tree, list_tiny_imagenet, config, split, draw)
+
+
+def _read(
+    tree: Tree,
+    listed: Callable[[Tree, str, Rules], Listing],
+    config: DataConfig,
+    split: str,
+    draw: Draw,
+) -> ImageSet:
+    """The image files in a tree, and their masks."""
+    tree = top(tree)
+    masks, apart = None, ""
+    if config.masks is not None:
+        masks = _masks(config.masks)
+        place, within = masks.place.resolve(), tree.place.resolve()
+        apart = place.relative_to(within).as_posix() if place.is_relative_to(within) else ""
+    folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
+    rules = Rules(folders, config.labels, config.class_list, apart)
+    return read_images(
+        listed(tree, _on_disk(config, split), rules),
+        image_size=config.image_size,
+        on_corrupt=config.on_corrupt,
+        draw=draw,
+        masks=masks,
+    )
+
+
+def _masks(path: Path) -> Tree:
+    """The tree of masks: a folder masks in it, or all of it."""
+    if not path.exists():
+        raise IclmsrError(f"data.masks {printable(path)} does not exist")
+    tree = top(open_tree(path))
+    return tree.below("masks") if "masks" in tree.folders() else tree
+
+
+def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """Images made on the spot."""
+    _check_no_files(config)
+    known = "train" if split == "pretrain" else split
+    return draw.of(
+        make_synthetic(config.synthetic, known, seed=config.seed, image_size=config.image_size)
+    )
+
+
+def _check_no_files(config: DataConfig) -> None:
+    """Raises if an option is set that only image files have a use for."""
+    for name in ("class_list", "masks"):
+        if getattr(config, name) is not None:
+            raise IclmsrError(
+                f"data.{name.replace('_', '-')} is for images in files, which source "
+                f"{config.source!r} at {config.root} does not have: leave it out"
+            )
+
+
+def root_of(config: DataConfig) -> Path:
+    """``config.root``, if it exists."""
+    if config.root is None:
+        raise IclmsrError(
+            f"data.root is not set: pass --data.root PATH, where the data of source "
+            f"{config.source!r} lies, or --data.source synthetic, which needs none"
+        )
+    try:
+        config.root.stat()
+    except FileNotFoundError:
+        raise IclmsrError(f"data.root {printable(config.root)} does not exist") from None
+    except OSError as error:
+        raise IclmsrError(
+            f"cannot read data.root {printable(config.root)}: {error.strerror}"
+        ) from error
+    return config.root
+
+
+def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
+    """The split, if data sets on disk have it; they are pretrained on ``train``."""
+    if split in ("pretrain", "train"):
+        return "train"
+    if split == "test":
+        return "test"
+    raise IclmsrError(
+        f"data.source {config.source!r} has no split {split!r}: choose pretrain, train or test"
+    )
+
+
+SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet]] = {
+    "cifar10": partial(_cifar, CIFAR10),
+    "cifar100": partial(_cifar, CIFAR100),
+    "folder": _files,
+    "imagenet": _files,
+    "stl10": _stl10,
+    "synthetic": _synthetic,
+    "tiny-imagenet": _tiny_imagenet,
+}
+
+OFFICIAL: dict[str, Sequence[Official]] = {
+    "cifar10": CIFAR10.layouts,
+    "cifar100": CIFAR100.layouts,
+    "stl10": (STL10,),
+    "tiny-imagenet": (TINY,),
+}

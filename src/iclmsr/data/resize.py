@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole sets of images in another size."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from iclmsr.data.images import ImageSet
+
+CHUNK = 1000  # images at a time, to bound the memory
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Square images (N, C, H, H) uint8 as (N, C, size, size): bicubic, antialiased.
+
+    Args:
+        images: Any number of them.
+        size: Height and width of the result, pixels, > 0.
+
+    Source: Pillow's bicubic, by torch; at most one grey level apart. Departure: none.
+
+    >>> resized(torch.full((1, 3, 4, 4), 7, dtype=torch.uint8), 2).unique().tolist()
+    [7]
+    """
+    if images.shape[-1] == size or not len(images):
+        return images
+    chunks = [
+        interpolate(chunk, (size, size), mode="bicubic", antialias=True)
+        for chunk in (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+    ]
+    return torch.cat(chunks)
+
+
+def centre_view(images: ImageSet, *, resize: int | None, crop: int | None) -> ImageSet:
+    """What evaluation sees of each image: resized as a whole, then cut down to its centre.
+
+    Args:
+        images: Square images; masks follow.
+        resize: Height and width before the cut, pixels, > 0; None keeps them.
+        crop: Height and width after it, pixels, > 0; None cuts nothing.
+
+    Source: W-MSE's public code, which resizes STL-10 to 70 and crops 64. Departure: none.
+
+    >>> black = ImageSet(torch.zeros(1, 3, 96, 96, dtype=torch.uint8), torch.tensor([0]), ("a",))
+    >>> centre_view(black, resize=70, crop=64).images.shape
+    torch.Size([1, 3, 64, 64])
+    """
+    pixels, masks = images.images, images.masks
+    if resize is not None and resize != pixels.shape[-1]:
+        pixels = resized(pixels, resize)
+        if masks is not None:  # a pixel is foreground if half of its area is
+            covered = interpolate(masks[:, None].float(), (resize, resize), mode="area")
+            masks = covered[:, 0] >= 0.5
+    if crop is not None:
+        start = round((pixels.shape[-1] - crop) / 2)
+        window = slice(start, start + crop)
+        pixels = pixels[..., window, window].contiguous()
+        masks = None if masks is None else masks[..., window, window].contiguous()
+    return replace(images, images=pixels, masks=masks)

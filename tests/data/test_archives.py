@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import os
+import re
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iclmsr.data.archives import open_tar
+from iclmsr.data.draw import Draw
+from iclmsr.data.folder import read_images
+from iclmsr.data.listing import FOLDERS, Rules, list_folder, top
+from iclmsr.data.sources import DataConfig, load
+from iclmsr.data.trees import open_tree
+from iclmsr.errors import IclmsrError
+
+GENERATOR = np.random.default_rng(0)
+SIZE = 8
+NAMES = ["train/a/0.png", "train/a/sub/1.png", "train/b/0.png", "test/a/0.png", "test/b/0.png"]
+FORMATS = pytest.mark.parametrize("name", ["set.tar", "set.tar.gz", "set.tgz", "set.zip"])
+
+
+def png():
+    buffer = io.BytesIO()
+    Image.fromarray(GENERATOR.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def pack(path, files, prefix=""):
+    """An archive of files in the opposite of their order."""
+    files = {prefix + name: content for name, content in reversed(files.items())}
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def unpack(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def read(root, split="train", *, on_corrupt="error", draw=None, **rules):
+    listing = list_folder(top(open_tree(root)), split, Rules(**{"folders": FOLDERS} | rules))
+    return read_images(listing, image_size=SIZE, on_corrupt=on_corrupt, draw=draw or Draw())
+
+
+def fails(message, path):
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        read(path)
+
+
+@FORMATS
+@pytest.mark.parametrize("prefix", ["", "./", "pets/", "./data/pets/"])
+def test_an_archive_reads_like_the_folder_that_was_packed(tmp_path, name, prefix):
+    files = {name: png() for name in NAMES}
+    files |= {"train/a/.hidden.png": b"", "train/.git/0.png": b"", "train/a/notes.txt": b"hello"}
+    folder = unpack(tmp_path / "folder", files)
+    path = pack(tmp_path / name, files, prefix)
+    before = sorted(tmp_path.rglob("*"))
+    for split in ("train", "test"):
+        found, expected = read(path, split), read(folder, split)
+        assert found.fingerprint() == expected.fingerprint()
+        assert found.classes == expected.classes == ("a", "b")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@FORMATS
+def test_archives_without_splits_or_classes(tmp_path, name):
+    flat = {"0.png": png(), "1.png": png()}
+    assert read(pack(tmp_path / name, flat)).labels.tolist() == [-1, -1]
+    classes = {"cat/0.png": png(), "dog/0.png": png()}
+    assert read(pack(tmp_path / name, classes, "pets/")).classes == ("cat", "dog")
+    one = {"cat/0.png": png(), "cat/1.png": png()}
+    assert read(pack(tmp_path / name, one)).classes == ("cat",)
+    assert read(pack(tmp_path / name, one), labels=False).labels.tolist() == [-1, -1]
+    assert read(pack(tmp_path / name, {"0.png": png(), **classes})).classes == ("cat", "dog")
+
+
+@FORMATS
+def test_draw_and_corrupt_files(tmp_path, name):
+    files = {f"a/{number}.png": png() for number in range(10)}
+    draw = Draw(limit=4, seed=1)
+    folder = unpack(tmp_path / "folder", files)
+    path = pack(tmp_path / name, files)
+    assert read(path, draw=draw).fingerprint() == read(folder, draw=draw).fingerprint()
+    bad = f"a/{draw.indices(10)[1]}.png"
+    files[bad] = files[bad][:60]
+    path = pack(tmp_path / name, files)
+    fails(rf"{path}/{bad} does not decode \(OSError: .*\): mend it, or .*", path)
+    unpack(tmp_path / "folder", files)
+    found = read(path, draw=draw, on_corrupt="skip")
+    expected = read(folder, draw=draw, on_corrupt="skip")
+    assert found.fingerprint() == expected.fingerprint()
+    assert found.skipped == (f"{path}/{bad}",)
+
+
+def test_the_last_of_two_members_of_one_name_counts(tmp_path):
+    old, new = png(), png()
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as archive:
+        for content in (old, new):
+            member = tarfile.TarInfo("a/0.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    expected = read(unpack(tmp_path / "folder", {"a/0.png": new}))
+    assert read(path).fingerprint() == expected.fingerprint()
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9/\xff.png")
+    path = pack(tmp_path / "set.tar", {name: png()})
+    found = read(path)
+    assert found.classes == (os.fsdecode(b"caf\xe9"),)
+    fails(
+        rf"{path}/caf\\xe9/\\xff\.png does not decode \(ValueError: the file is empty\).*",
+        pack(path, {name: b""}),
+    )
+
+
+@FORMATS
+@pytest.mark.parametrize("evil", ["../../evil", "/etc/evil.png", "a/../../evil.png"])
+def test_paths_that_lead_out_are_refused(tmp_path, name, evil):
+    path = pack(tmp_path / name, {"a/0.png": png(), evil: png()})
+    before = sorted(tmp_path.rglob("*"))
+    fails(
+        f"{path}: refusing this archive: its member {re.escape(repr(evil))} leads out of the "
+        "archive",
+        path,
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (tarfile.SYMTYPE, "is a link to '/etc/passwd': pack files, not links"),
+        (tarfile.LNKTYPE, "is a link to '/etc/passwd': pack files, not links"),
+        (tarfile.FIFOTYPE, "is not a plain file"),
+        (tarfile.CHRTYPE, "is not a plain file"),
+    ],
+)
+def test_members_that_are_no_files_are_refused(tmp_path, kind, message):
+    path = tmp_path / "set.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        folder = tarfile.TarInfo("a")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        member = tarfile.TarInfo("a/0.png")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    fails(f"{path}: refusing this archive: its member 'a/0.png' {message}", path)
+
+
+@FORMATS
+def test_every_truncated_archive_is_an_error(tmp_path, name):
+    path = pack(tmp_path / name, {name: png() for name in NAMES})
+    content = path.read_bytes()
+    for length in [0, 1, 511, 512, *range(700, len(content), 1024)]:
+        if name == "set.tar" and not any(content[length:]):
+            continue  # only zeros are missing
+        path.write_bytes(content[:length])
+        fails(
+            rf"{path}: truncated or corrupt archive \([^\n]+\): found {min(length, len(content)):,}"
+            " bytes; download it again",
+            path,
+        ) if length < len(content) else None
+
+
+@FORMATS
+def test_damaged_archives(tmp_path, name):
+    path = pack(tmp_path / name, {name: png() for name in NAMES})
+    content = bytearray(path.read_bytes())
+    second = content.index(b"train/b/0.png") if name in ("set.tar", "set.zip") else 60
+    content[second + 1 : second + 40] = bytes(39)
+    path.write_bytes(content)
+    fails(rf"{path}: truncated or corrupt archive \([^\n]+\): found .*; download it again", path)
+    path.write_text("<html>404</html>")
+    fails(rf"{path}: truncated or corrupt archive \([^\n]+\): found 16 bytes; download.*", path)
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path):
+    path = pack(tmp_path / "set.tar", {f"a/{number}.png": png() for number in range(3)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"a/1.png")] ^= 1  # the header's checksum is wrong now
+    path.write_bytes(content)
+    fails(rf"{path}: truncated or corrupt archive \(ReadError: no end-of-archive mark\).*", path)
+
+
+def test_encrypted_zip(tmp_path):
+    path = pack(tmp_path / "set.zip", {"a/0.png": png()})
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    path.write_bytes(content)
+    fails(rf"{path}: refusing .* its member 'a/0\.png' is encrypted: pack it without.*", path)
+
+
+def test_members_are_read_one_after_the_other(tmp_path):
+    files = {"a/0.png": b"zero", "a/1.png": b"one"}
+    with open_tar(pack(tmp_path / "set.tar.gz", files)) as members:
+        assert [(name, start().read()) for name, start in members] == [
+            ("a/1.png", b"one"),
+            ("a/0.png", b"zero"),
+        ]
+
+
+def test_archives_that_cannot_be_read(tmp_path, monkeypatch):
+    path = pack(tmp_path / "set.tar", {"a/0.png": png()})
+
+    def refuse(self, mode):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # root may read everything
+    fails(f"cannot read {path}: Permission denied", path)
+
+
+def test_masks_in_the_archive_of_the_images(tmp_path):
+    mask = io.BytesIO()
+    Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(mask, "png")
+    files = {name: png() for name in NAMES}
+    files |= {f"masks/{name}": mask.getvalue() for name in NAMES}
+    archive = pack(tmp_path / "set.tar.gz", files, "eth/")
+    folder = unpack(tmp_path / "folder", files)
+    for root, masks in [(archive, archive), (folder, folder), (folder, folder / "masks")]:
+        config = DataConfig(source="folder", root=root, masks=masks, image_size=SIZE)
+        found = load(config, "train")
+        assert torch.equal(found.masks, torch.eye(SIZE).bool().expand(3, -1, -1))
+        assert found.classes == ("a", "b")
+        assert found.fingerprint() == read(folder).fingerprint()

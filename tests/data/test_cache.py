@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iclmsr.data import cache
+from iclmsr.data.images import ImageSet
+from iclmsr.data.sources import SOURCES, DataConfig, load, prepare
+from iclmsr.errors import IclmsrError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The cache's folder, of this test alone; prepare makes it."""
+    monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def draw_images(root, *paths, size=12, mode="RGB"):
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(pixels).convert(mode).save(root / path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three classes of two images in train and one in test."""
+    root = tmp_path / "data"
+    paths = [f"train/{name}/{number}.png" for name in ("ant", "bee", "cat") for number in (0, 1)]
+    draw_images(root, *paths, *(f"test/{name}/9.png" for name in ("ant", "bee", "cat")))
+    return DataConfig(source="folder", root=root, image_size=12)
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """Counts the times that files are read."""
+    real, calls = SOURCES["folder"], []
+
+    def counted(config, split, draw):
+        calls.append(split)
+        return real(config, split, draw)
+
+    monkeypatch.setitem(SOURCES, "folder", counted)
+    return calls
+
+
+def same(one, other):
+    for field in fields(ImageSet):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+    assert one.fingerprint() == other.fingerprint()
+
+
+def the_file(folder):
+    (path,) = folder.iterdir()
+    return path
+
+
+def image_set():
+    generator = torch.Generator().manual_seed(0)
+    return ImageSet(
+        torch.randint(0, 256, (5, 3, 7, 7), dtype=torch.uint8, generator=generator),
+        torch.tensor([0, 1, -1, 1, 0]),
+        ("a", "caf\udce9"),
+        torch.rand(5, 7, 7, generator=generator) < 0.5,
+        torch.arange(5),
+        ("x\ny.png",),
+    )
+
+
+@pytest.mark.parametrize("without", [(), ("masks",), ("masks", "backgrounds")])
+def test_what_is_read_is_what_was_written(tmp_path, without):
+    images = replace(image_set(), **dict.fromkeys(without))
+    cache.write(tmp_path / "it", "now", cache.Cached(images, ("remark",)))
+    found = cache.read(tmp_path / "it", "now")
+    same(found.images, images)
+    assert found.remarks == ("remark",)
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_images_that_are_not_contiguous_are_written_as_they_look(tmp_path):
+    images = replace(image_set(), images=image_set().images.transpose(2, 3))
+    cache.write(tmp_path / "it", "now", cache.Cached(images, ()))
+    same(cache.read(tmp_path / "it", "now").images, images)
+
+
+def test_writing_to_mapped_images_leaves_the_file_alone(tmp_path):
+    cache.write(tmp_path / "it", "now", cache.Cached(image_set(), ()))
+    cache.read(tmp_path / "it", "now").images.images.zero_()
+    same(cache.read(tmp_path / "it", None).images, image_set())
+
+
+def test_every_changed_cut_or_added_byte_is_noticed(tmp_path):
+    path = tmp_path / "it"
+    cache.write(path, "now", cache.Cached(image_set(), ()))
+    whole = path.read_bytes()
+    for place in [*range(0, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(cache.Unfit, match="is damaged"):
+            cache.read(path, "now")
+        path.write_bytes(whole[:place])
+        with pytest.raises(cache.Unfit, match="is damaged"):
+            cache.read(path, "now")
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(cache.Unfit, match="is damaged: 1,.* bytes of images, expected"):
+        cache.read(path, "now")
+    path.write_bytes(whole)
+    with pytest.raises(cache.Unfit, match="was made from files that have changed since"):
+        cache.read(path, "later")
+    with pytest.raises(cache.Unfit, match="cannot be read: No such file or directory"):
+        cache.read(tmp_path / "other", "now")
+
+
+def test_prepared_images_are_those_of_the_files_and_no_file_is_read(data, readings, folder):
+    expected = {split: load(data, split) for split in ("pretrain", "train", "test")}
+    assert not folder.exists()
+    for split in ("train", "test"):
+        same(prepare(data, split), expected[split])
+    readings.clear()
+    for split, images in expected.items():
+        same(load(data, split), images)
+    prepare(data, "pretrain")
+    assert not readings
+    assert sorted(path.suffix for path in folder.iterdir()) == [".images", ".images"]
+
+
+def test_the_cache_may_be_left_out(data, readings):
+    prepare(data, "train")
+    load(replace(data, cache=False), "train")
+    assert len(readings) == 2
+
+
+def test_limits_draw_the_same_images_from_the_cache(data, readings):
+    limited = replace(data, limit=4, seed=3)
+    expected = load(limited, "train")
+    same(prepare(limited, "train"), load(replace(data, cache=False), "train"))
+    readings.clear()
+    same(load(limited, "train"), expected)
+    with pytest.raises(IclmsrError, match=r"data.limit must be in \[1, 6\]"):
+        load(replace(data, limit=7), "train")
+    assert not readings
+
+
+def test_a_limit_reads_the_files_where_some_were_left_out(data, readings):
+    (data.root / "train" / "ant" / "1.png").write_text("no image")
+    whole, limited = replace(data, on_corrupt="skip"), replace(data, on_corrupt="skip", limit=5)
+    expected = load(limited, "train")
+    assert len(prepare(whole, "train").skipped) == 1
+    readings.clear()
+    same(load(limited, "train"), expected)
+    assert len(load(whole, "train").skipped) == 1
+    assert len(readings) == 1
+
+
+def test_masks_and_class_lists_are_prepared_too(data, tmp_path, readings):
+    names = [f"train/{name}/{number}.png" for name in ("ant", "bee", "cat") for number in (0, 1)]
+    draw_images(tmp_path / "masks", *names, mode="L")
+    (tmp_path / "classes.txt").write_text("ant\ncat\n")
+    config = replace(data, masks=tmp_path / "masks", class_list=tmp_path / "classes.txt")
+    expected = load(config, "train")
+    assert expected.masks is not None
+    prepare(config, "train")
+    readings.clear()
+    same(load(config, "train"), expected)
+    assert not readings
+    draw_images(tmp_path / "masks", "train/ant/1.png", mode="L")
+    with pytest.warns(UserWarning, match="have changed since"):
+        assert not torch.equal(load(config, "train").masks, expected.masks)
+    prepare(config, "train")
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    with pytest.warns(UserWarning, match="have changed since"):
+        assert load(config, "train").classes == ("ant", "bee")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"image_size": 8}, {"labels": False}, {"on_corrupt": "skip"}, {"source": "tiny-imagenet"}],
+)
+def test_other_settings_are_other_files(data, other, folder):
+    prepare(data, "train")
+    config = replace(data, **other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iclmsr.data.imagenet.warn_unless_official", lambda *_: None)
+        expected = load(config, "train")
+        same(prepare(config, "train"), expected)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_settings_that_change_no_pixel_share_a_file(data, folder):
+    prepare(data, "train")
+    prepare(replace(data, mean=(0.0, 0.0, 0.0), seed=1, evaluate_crop=4), "train")
+    assert len(list(folder.iterdir())) == 1
+    assert load(replace(data, evaluate_crop=4), "train").images.shape == (6, 3, 4, 4)
+
+
+def rewritten(path):
+    """Other content of the same size, and the old time of change."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1  # behind the image's end
+    time.sleep(0.02)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rewritten,
+        lambda path: path.unlink(),
+        lambda path: path.with_name("new.png").write_bytes(path.read_bytes()),
+        lambda path: path.rename(path.with_name("new.png")),
+    ],
+    ids=["rewritten", "removed", "added", "renamed"],
+)
+def test_a_changed_file_is_noticed_and_prepare_mends_it(data, change, readings, folder):
+    prepare(data, "train")
+    change(data.root / "train" / "ant" / "1.png")
+    with pytest.warns(UserWarning, match=f"{folder}/folder-train-.* have changed since: reading"):
+        found = load(data, "train")
+    assert readings == ["train", "train"]
+    same(prepare(data, "train"), found)
+    same(load(data, "train"), found)
+    assert len(readings) == 3
+    the_file(folder)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-100], lambda data: b"", lambda data: data[:-1] + b"\7"]
+)
+def test_a_partial_or_changed_cache_is_noticed_and_prepare_mends_it(data, damage, folder):
+    expected = prepare(data, "train")
+    expected = expected.take(torch.arange(len(expected)))  # out of the file
+    path = the_file(folder)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    with pytest.warns(UserWarning, match=r"is damaged.*iclmsr data prepare"):
+        same(load(data, "train"), expected)
+    same(prepare(data, "train"), expected)
+    assert path.read_bytes() == whole
+
+
+def write_cifar(folder):
+    """Official files of two images each."""
+    folder.mkdir(parents=True)
+    for number, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        records = np.full((2, 3073), number, np.uint8)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+
+
+def test_official_files_are_prepared_and_remarks_are_made_again(tmp_path, folder):
+    write_cifar(tmp_path / "cifar-10-batches-bin")
+    config = DataConfig(root=tmp_path, image_size=16)
+    with pytest.warns(UserWarning, match="official size"):
+        expected = load(config, "train")
+    with pytest.warns(UserWarning, match="official size"):
+        same(prepare(config, "train"), expected)
+    (tmp_path / "elsewhere.txt").write_text("no part of it")
+    with pytest.warns(UserWarning, match="official size") as caught:
+        same(load(config, "train"), expected)
+    assert len(caught) == 1
+
+
+def test_synthetic_images_need_no_cache(folder):
+    with pytest.raises(IclmsrError, match="'synthetic' has no files that could be prepared"):
+        prepare(DataConfig(source="synthetic"), "train")
+    with pytest.raises(IclmsrError, match="unknown data.source 'foldr'"):
+        prepare(DataConfig(source="foldr"), "train")
+
+
+def test_what_cannot_be_read_leaves_nothing(data, folder):
+    (data.root / "train" / "ant" / "1.png").write_text("no image")
+    with pytest.raises(IclmsrError, match="does not decode"):
+        prepare(data, "train")
+    assert not list(folder.iterdir())
+
+
+def test_a_disk_that_fills_up_leaves_nothing(data, folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # bytes of a file
+    try:
+        with pytest.raises(IclmsrError, match=r"cannot write .*folder-train-.*: File too large"):
+            prepare(data, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(folder.iterdir())
+    same(prepare(data, "train"), load(replace(data, cache=False), "train"))
+
+
+def test_a_full_disk_is_named(data, folder, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(IclmsrError, match="cannot write .*: No space left on device"):
+        prepare(data, "train")
+    assert not list(folder.iterdir())
+
+
+def test_a_cache_that_cannot_be_made_says_where_else_it_may_be(data, folder):
+    folder.write_text("a file")
+    with pytest.raises(IclmsrError, match=f"cannot write to the cache {folder}: .*ICLMSR_CACHE"):
+        prepare(data, "train")
+
+
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from iclmsr.data.sources import SOURCES, DataConfig, prepare
+real = SOURCES["folder"]
+log, count = Path(sys.argv[2]), int(sys.argv[3])
+def slow(config, split, draw):
+    with log.open("a") as file:
+        print(os.getpid(), file=file, flush=True)
+    time.sleep(1)
+    return real(config, split, draw)
+SOURCES["folder"] = slow
+log.with_name(f"ready-{os.getpid()}").touch()
+while len(list(log.parent.glob("ready-*"))) < count:
+    time.sleep(0.01)
+if count == 1:
+    def stall(file):
+        print("half-written", flush=True)
+        time.sleep(60)
+    os.fsync = stall
+config = DataConfig(source="folder", root=Path(sys.argv[1]), image_size=12)
+print(prepare(config, "train").fingerprint())
+"""
+
+
+def start(data, log, count):
+    """One of ``count`` processes that prepare at once; one alone stalls before it is done."""
+    command = [sys.executable, "-c", SLOW, str(data.root), str(log), str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_of_two_processes_one_decodes_and_the_other_maps(data, tmp_path, folder):
+    jobs = [start(data, tmp_path / "log", 2) for _ in range(2)]
+    outputs = [job.communicate(timeout=60) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], outputs
+    expected = load(replace(data, cache=False), "train").fingerprint()
+    assert [printed.strip() for printed, _ in outputs] == [expected] * 2
+    assert len((tmp_path / "log").read_text().split()) == 1
+    assert any("waiting for it" in said for _, said in outputs)
+    the_file(folder)
+
+
+def test_a_killed_process_leaves_no_cache_and_no_lock(data, tmp_path, folder):
+    job = start(data, tmp_path / "log", 1)
+    assert job.stdout.readline() == "half-written\n"
+    job.send_signal(signal.SIGKILL)
+    job.communicate()
+    assert not list(folder.glob("*.images"))
+    assert list(folder.glob(".*.tmp"))
+    expected = load(data, "train")
+    same(prepare(data, "train"), expected)
+    the_file(folder)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from iclmsr.data.sources import DataConfig, prepare
+root = Path(sys.argv[1])
+prepare(DataConfig(source="folder", root=root, image_size=12), "test")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = prepare(DataConfig(source="folder", root=root, image_size=1500), "train")
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024 / images.images.numel())
+"""
+
+
+def test_memory_stays_below_twice_the_images(data):
+    command = [sys.executable, "-c", MEMORY, str(data.root)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert float(done.stdout) < 2

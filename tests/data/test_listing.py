@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import re
+
+import pytest
+
+from iclmsr.data.listing import FOLDERS, Rules, list_folder
+from iclmsr.data.trees import Folder, open_tree
+from iclmsr.errors import IclmsrError
+
+
+def make(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def listed(root, split="train", **rules):
+    return list_folder(open_tree(root), split, Rules(FOLDERS, **rules))
+
+
+def fails(message, *arguments, **rules):
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        listed(*arguments, **rules)
+
+
+@pytest.fixture
+def animals(tmp_path):
+    for split in ("train", "test"):
+        make(tmp_path / split, "cat/0.png", "cat/sub/1.png", "dog/0.png", "tree frog/0.png")
+    return tmp_path
+
+
+def test_images_below_a_class_belong_to_it(animals):
+    found = listed(animals)
+    assert found.files == (
+        *("train/cat/0.png", "train/cat/sub/1.png", "train/dog/0.png"),
+        "train/tree frog/0.png",
+    )
+    assert found.labels == (0, 0, 1, 2)
+    assert found.classes == ("cat", "dog", "tree frog")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_without_labels_every_image_is_read_whatever_folder_it_lies_in(animals, split):
+    make(animals / split, "0.png", "a/b/c/0.jpg")
+    found = listed(animals, split, labels=False)
+    assert found.files[:2] == (f"{split}/0.png", f"{split}/a/b/c/0.jpg")
+    assert found.labels == (-1,) * 6
+    assert found.classes == ()
+
+
+def test_without_splits_and_labels(tmp_path):
+    make(tmp_path, "2021/05/0.jpg", "2020/1.jpg", "2.jpg")
+    assert listed(tmp_path, labels=False).files == ("2.jpg", "2020/1.jpg", "2021/05/0.jpg")
+    fails(f"no test images in {tmp_path}: .*", tmp_path, "test", labels=False)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_masks_beside_the_images_are_no_class(tmp_path, labels):
+    make(tmp_path, "a/0.png", "b/0.png", "masks/a/0.png", "masks/b/0.png")
+    found = listed(tmp_path, apart="masks", labels=labels)
+    assert found.files == ("a/0.png", "b/0.png")
+    assert found.classes == (("a", "b") if labels else ())
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_class_list(animals, tmp_path, split):
+    path = tmp_path / "list.txt"
+    path.write_text("# two of three\n\n tree frog \ndog, the domestic one\n".replace(",", ""))
+    found = listed(animals, split, class_list=path)
+    assert found.classes == ("dog", "tree frog")  # sorted, whatever the order of the list
+    assert found.labels == (0, 1)
+    assert found.files == (f"{split}/dog/0.png", f"{split}/tree frog/0.png")
+
+
+def test_class_list_with_unknown_names(animals, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("cat\nunicorn\nyeti\n")
+    fails(
+        f"data.class-list {path} names classes that are not in {animals}/train: unicorn, yeti",
+        animals,
+        class_list=path,
+    )
+    path.write_text("\n".join(f"n{number}" for number in range(9)))
+    fails(r".*: n0, n1, n2, n3, n4 and 4 more", animals, class_list=path)
+    path.write_text("# nothing\n")
+    fails(f"data.class-list {path} names no class: write one a line", animals, class_list=path)
+    fails(
+        f"cannot read data.class-list {path}x: No such file or directory",
+        animals,
+        class_list=tmp_path / "list.txtx",
+    )
+
+
+def test_listed_classes_that_only_the_training_images_have(animals, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("cat\ndog\n")
+    make(animals, "train/only/0.png")
+    assert listed(animals, "test", class_list=path).classes == ("cat", "dog")
+    path.write_text("cat\nonly\n")
+    fails(
+        f".* names classes that are not in {animals}/test: only", animals, "test", class_list=path
+    )
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_silent_trap_of_one_class_called_images(tmp_path, train):
+    make(tmp_path, "val/images/val_0.JPEG")
+    if train:
+        make(tmp_path, "train/n1/images/n1_0.JPEG", "train/n2/images/n2_0.JPEG")
+    trap = (
+        f"{tmp_path}/val/images is no class but Tiny ImageNet's unsorted images: "
+        "pass --data.source tiny-imagenet"
+    )
+    differ = (
+        f"test and train .*; only in {tmp_path}/val: images; only in {tmp_path}/train: n1, n2; "
+    )
+    fails((differ if train else "") + trap, tmp_path, "test")
+
+
+def test_an_empty_class(animals):
+    (animals / "train" / "newt" / "sub").mkdir(parents=True)
+    fails(rf"no images in {animals}/train/newt: looked for files named \*\.png, .*", animals)
+
+
+def test_linked_folders_are_followed_at_any_depth(tmp_path):
+    make(tmp_path / "store", "deep/0.png")
+    make(tmp_path / "set", "a/1.png")
+    (tmp_path / "set" / "a" / "more").symlink_to(tmp_path / "store")
+    assert listed(tmp_path / "set").files == ("a/1.png", "a/more/deep/0.png")
+
+
+@pytest.mark.parametrize("target", ["set", "set/a", "set/a/sub"])
+def test_a_link_that_leads_back_up_is_an_error(tmp_path, target):
+    make(tmp_path / "set", "a/sub/0.png")
+    (tmp_path / "set" / "a" / "sub" / "loop").symlink_to(tmp_path / target)
+    message = "is a symbolic link to a folder that it lies in: remove it"
+    fails(f"{tmp_path}/set/a/sub/loop {message}", tmp_path / "set")
+    fails(f"{tmp_path}/set/a/sub/loop {message}", tmp_path / "set", labels=False)
+
+
+def test_links_that_go_round_in_circles(tmp_path):
+    make(tmp_path / "set", "a/0.png")
+    make(tmp_path / "other", "0.png")
+    (tmp_path / "set" / "a" / "out").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "set" / "a")
+    fails(f"{tmp_path}/set/a/out/back is a symbolic link .*", tmp_path / "set")
+    (tmp_path / "other" / "back").unlink()
+    (tmp_path / "other" / "self").symlink_to("self")
+    fails(
+        f"cannot list {tmp_path}/set/a/out/self: Too many levels of symbolic links",
+        tmp_path / "set",
+    )
+
+
+def test_what_is_neither_a_folder_nor_an_archive(tmp_path):
+    make(tmp_path, "set.rar")
+    message = "is neither a folder nor an archive *.tar, *.tar.gz, *.tgz or *.zip"
+    fails(re.escape(f"{tmp_path}/set.rar {message}"), tmp_path / "set.rar")
+    fails(f"there is no folder {tmp_path}/absent", tmp_path / "absent")
+
+
+def test_a_tree_from_within(tmp_path):
+    make(tmp_path, "a/b/0.png", "a/c.txt")
+    tree = Folder(tmp_path).below("a")
+    assert tree.files() == ["b/0.png", "c.txt"]
+    assert tree.folders() == ["b"]
+    assert tree.where("b") == os.fspath(tmp_path / "a" / "b")
+    found = dict(tree.contents(["c.txt", "gone.txt"]))
+    assert found["c.txt"] == b""
+    assert isinstance(found["gone.txt"], FileNotFoundError)
