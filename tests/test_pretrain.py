@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from bits import assert_same
 
 from iclmsr import checkpoint
 from iclmsr.config import CheckpointConfig, MSRConfig, PretrainConfig, encode
@@ -27,7 +28,7 @@ from iclmsr.networks import EncoderConfig, initial_encoder, read_encoder
 from iclmsr.optim import OptimizerConfig, learning_rate
 from iclmsr.pretrain import pretrain, resume
 from iclmsr.schedule import Position, Update, plan
-from iclmsr.stages import Place, TwoStages
+from iclmsr.stages import Batch, Place, TwoStages
 
 TINY = PretrainConfig(
     epochs=2,
@@ -43,7 +44,7 @@ TINY = PretrainConfig(
     ),
     views=ViewConfig(size=16),
     optimizer=OptimizerConfig(warmup_steps=2),
-    msr=MSRConfig(enabled=True, strata=2, fraction=0.5),
+    msr=MSRConfig(enabled=True, strata=2, schedule="epoch", fraction=0.5),
 )
 
 
@@ -60,38 +61,16 @@ def untimed(line: str) -> dict:
     return {name: value for name, value in json.loads(line).items() if name not in timed}
 
 
-def assert_same(one, other):
-    """Equal to the bit, whatever nesting."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert_same(one[name], other[name])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    else:
-        assert one == other
-
-
 def test_plan_of_both_schedules():
-    config = replace(TINY, msr=MSRConfig(enabled=True, fraction=0.3, start_epoch=1))
+    msr = MSRConfig(enabled=True, schedule="epoch", fraction=0.3, start_epoch=1)
+    config = replace(TINY, msr=msr)
     theta = [Update("theta", batch) for batch in range(4)]
     assert plan(config, 4, 0) == theta
     assert plan(config, 4, 1) == [*theta, Update("psi", 0), Update("psi", 1)]
     config = replace(TINY, msr=MSRConfig(enabled=True, schedule="interleaved", every_steps=2))
     assert plan(config, 5, 0) == [
-        theta[0],
-        theta[1],
-        Update("psi", 1),
-        theta[2],
-        theta[3],
-        Update("psi", 3),
-        Update("theta", 4),
-    ]
+        theta[0], Update("both", 1), theta[2], Update("both", 3), Update("theta", 4)
+    ]  # fmt: skip
     assert plan(replace(TINY, msr=MSRConfig()), 2, 0) == theta[:2]
 
 
@@ -123,6 +102,7 @@ def test_a_run_folder_is_complete(tmp_path, capsys):
     assert expected | {"effective_rank", "saturated", "images_per_second"} <= last.keys()
     assert last["loss"] == pytest.approx(last["contrastive"] + last["interventional"], rel=1e-5)
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(0).startswith("stage 2 by engine difference: ")
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1/2  loss ")
     for word in ("contrastive", "interventional", "outer", "images/s", "ETA", "spread", "rank"):
@@ -148,21 +128,24 @@ def test_training_moves_theta_and_psi_and_lowers_the_loss(tmp_path):
     assert all(moved)
 
 
+@pytest.mark.parametrize("schedule", ["epoch", "interleaved"])
 @pytest.mark.parametrize("outer_batch", ["same", "fresh"])
-def test_each_update_gets_its_batch_and_rate(tmp_path, monkeypatch, outer_batch):
-    """4 batches an epoch; stage 2 on the first two, judged on the same or on the next ones."""
-    config = replace(TINY, msr=replace(TINY.msr, outer_batch=outer_batch))
+def test_each_update_gets_its_batch_and_rate(tmp_path, monkeypatch, outer_batch, schedule):
+    """4 batches an epoch, stage 2 on the first two or with every second one."""
+    msr = replace(TINY.msr, outer_batch=outer_batch, schedule=schedule, every_steps=2)
+    config = replace(TINY, msr=msr)
     images = load(config.data, "train").images
     seen = []
     theta_step, psi_step = TwoStages.theta_step, TwoStages.psi_step
 
-    def theta(self, views, place, *, lr, **more):
-        seen.append(("theta", [(place, views)], lr))
-        return theta_step(self, views, place, lr=lr, **more)
+    def theta(self, views, place, *, lr, outer=None, **more):
+        kind = "theta" if outer is None else "both"
+        seen.append((kind, [Batch(views, place), *([outer] if outer else [])], lr))
+        return theta_step(self, views, place, lr=lr, outer=outer, **more)
 
-    def psi(self, inner, outer, inner_place, outer_place, *, lr):
-        seen.append(("psi", [(inner_place, inner), (outer_place, outer)], lr))
-        return psi_step(self, inner, outer, inner_place, outer_place, lr=lr)
+    def psi(self, inner, outer, *, lr):
+        seen.append(("psi", [inner, outer], lr))
+        return psi_step(self, inner, outer, lr=lr)
 
     monkeypatch.setattr(TwoStages, "theta_step", theta)
     monkeypatch.setattr(TwoStages, "psi_step", psi)
@@ -174,16 +157,22 @@ def test_each_update_gets_its_batch_and_rate(tmp_path, monkeypatch, outer_batch)
             learning_rate(config.optimizer, 4 * epoch + batch, steps_per_epoch=4, epochs=2)
             for batch in range(4)
         ]
-        expected += [("theta", [batch], rates[batch]) for batch in range(4)]
-        expected += [("psi", [batch, batch + ahead], rates[3]) for batch in range(2)]
-    found = [(kind, [place.batch for place, _ in got], lr) for kind, got, lr in seen]
+        if schedule == "epoch":
+            expected += [("theta", [batch], rates[batch]) for batch in range(4)]
+            expected += [("psi", [batch, batch + ahead], rates[3]) for batch in range(2)]
+        else:
+            expected += [
+                ("theta", [0], rates[0]), ("both", [1, 1 + ahead], rates[1]),
+                ("theta", [2], rates[2]), ("both", [3, (3 + ahead) % 4], rates[3]),
+            ]  # fmt: skip
+    found = [(kind, [batch.place.batch for batch in got], lr) for kind, got, lr in seen]
     assert found == expected
     data = Epoch(
         images, config.views, view_count=2, batch_size=16, seed=config.seed, epoch=1,
         mean=config.data.mean, std=config.data.std,
     )  # fmt: skip
-    for _, got, _ in seen[6:]:
-        for place, views in got:
+    for _, got, _ in seen[len(seen) // 2 :]:
+        for views, place in got:
             assert place.epoch == 1
             assert_same(views, data.views(place.batch))
 
@@ -213,7 +202,7 @@ def test_the_regularizer_changes_theta_only_through_its_loss(tmp_path):
     [
         MSRConfig(enabled=True, source="features", prior="learned", diversity_weight=0.1),
         MSRConfig(enabled=True, source="features-attached", outer_batch="fresh", bound="softmax"),
-        MSRConfig(enabled=True, schedule="interleaved", every_steps=2, negatives="both_views"),
+        MSRConfig(enabled=True, every_steps=2, negatives="both_views", average=3, images=8),
         MSRConfig(),
     ],
     ids=["features", "attached", "interleaved", "plain"],
@@ -397,7 +386,7 @@ def test_two_steps_under_bf16_stay_finite():
     for batch in range(2):
         place = Place(0, batch)
         losses, health = stages.theta_step(views, place, lr=1e-3, progress=0.5, health=True)
-        losses |= stages.psi_step(views, views, place, place, lr=1e-3)
+        losses |= stages.psi_step(Batch(views, place), Batch(views, place), lr=1e-3)
         assert all(math.isfinite(value) for value in (losses | health).values())
     assert all(p.dtype == torch.float32 for p in stages.method.parameters())
 

@@ -113,10 +113,14 @@ def test_costs_count_views():
     )
 
 
-@pytest.mark.parametrize("dataset", DATASETS[1:])
-def test_data_sets_without_a_reader_say_what_to_do(dataset):
-    with pytest.raises(IclmsrError, match=f"'{dataset}' has no reader yet: pass --data.source fol"):
-        load(recipe(f"byol-{dataset}").config.data, "train")
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_data_set_has_a_reader(dataset):
+    data = recipe(f"byol-{dataset}").config.data
+    with pytest.raises(IclmsrError, match="data.root is not set"):
+        load(data, "train")
+    assert (data.evaluate_resize, data.evaluate_crop) == (
+        (70, 64) if dataset == "stl10" else (None, None)
+    )
 
 
 def test_recipe_names_are_the_configs_labels():

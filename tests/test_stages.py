@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iclmsr.bilevel import meta_gradient, parameters_of, stateless
+from iclmsr.bilevel import meta_gradient, parameters_of, sgd, stateless
 from iclmsr.config import MSRConfig, PretrainConfig
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.optim import OptimizerConfig
-from iclmsr.stages import NotFinite, Place, TwoStages
+from iclmsr.stages import Batch, NotFinite, Place, TwoStages
 
 CONFIG = PretrainConfig(
     method=SimCLRConfig(temperature=0.3, hidden_dim=16, embedding_dim=8),
     encoder=EncoderConfig(width=2),
     optimizer=OptimizerConfig(name="sgd", lr=7.0, sgd_momentum=0.0, weight_decay=0.0),
-    msr=MSRConfig(enabled=True, strata=3, loss_weight=0.5, lr=0.25, optimizer="sgd"),
+    msr=MSRConfig(enabled=True, strata=3, loss_weight=0.5, lr=0.25, optimizer="sgd", engine="dual"),
 )
 PLACE = Place(0, 0)
 
@@ -65,7 +65,7 @@ def test_psi_steps_on_the_meta_gradient(inner_lr, alpha, gamma):
     byhand = stages()
     method, msr = byhand.method, byhand.msr
     theta = copy.deepcopy(trained.method.state_dict())
-    found = trained.psi_step(views(1), views(2), PLACE, Place(0, 1), lr=0.02)
+    found = trained.psi_step(Batch(views(1), PLACE), Batch(views(2), Place(0, 1)), lr=0.02)
     gradient = meta_gradient(
         stateless(method),
         lambda e: method.loss(e) + 0.5 * msr(*e, fixed=False),
@@ -74,7 +74,7 @@ def test_psi_steps_on_the_meta_gradient(inner_lr, alpha, gamma):
         list(msr.parameters()),
         views(1),
         views(2),
-        alpha=alpha,
+        step=sgd(alpha),
         direct=lambda e: gamma * msr.diversity(),
     )
     moved, expected = trained.msr.logits - msr.logits, -0.25 * gradient.psi[0]
@@ -92,7 +92,103 @@ def test_a_loss_that_is_not_finite_changes_nothing():
         trained.theta_step(bad, PLACE, lr=0.1, progress=0.0, health=False)
     logits = trained.msr.logits.clone()
     with pytest.raises(NotFinite, match="outer nan"):
-        trained.psi_step(bad, bad, PLACE, PLACE, lr=0.1)
+        trained.psi_step(Batch(bad, PLACE), Batch(bad, PLACE), lr=0.1)
     for name, parameter in trained.method.named_parameters():
         assert torch.equal(parameter, before[name])
     assert torch.equal(trained.msr.logits, logits)
+
+
+def test_both_stages_at_once_are_stage_2_and_then_stage_1():
+    """On one batch and at one theta: what they share changes neither."""
+    for changes in (
+        {},
+        {"source": "features-attached"},
+        {"images": 6},
+        {"inner_step": "optimizer"},
+    ):
+        together, apart = stages(**changes), stages(**changes)
+        batch, outer = Batch(views(1), PLACE), Batch(views(2), Place(0, 1))
+        found, _ = together.theta_step(*batch, lr=0.05, progress=0.0, outer=outer)
+        expected = apart.psi_step(batch, outer, lr=0.05)
+        psi = [tensor.clone() for tensor in apart.two.psi]
+        apart.msr.load_state_dict(stages(**changes).msr.state_dict())  # stage 1 read the old A_s
+        losses, _ = apart.theta_step(*batch, lr=0.05, progress=0.0)
+        assert found == pytest.approx({**losses, **expected}, rel=1e-5)
+        for a, b in zip(together.theta.values(), apart.theta.values(), strict=True):
+            assert torch.equal(a, b)
+        for a, b in zip(together.two.psi, psi, strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_both_stages_at_once_embed_the_batch_once(monkeypatch):
+    shared = stages(engine="difference")
+    calls = []
+    forward = type(shared.method.encoder).forward
+    monkeypatch.setattr(
+        type(shared.method.encoder),
+        "forward",
+        lambda self, x: (calls.append(torch.is_grad_enabled()), forward(self, x))[1],
+    )
+    batch = Batch(views(1), PLACE)
+    shared.theta_step(*batch, lr=0.05, progress=0.0, outer=batch)
+    assert calls == [True, True, True, True, False, False]  # theta, theta', theta + e w; two views
+
+
+def test_psi_steps_on_the_mean_of_several_meta_gradients():
+    averaged, single = stages(average=2), [stages(), stages()]
+    start = averaged.msr.logits.clone()
+    for seed, one in enumerate(single):
+        batch = Batch(views(seed), PLACE)
+        averaged.psi_step(batch, batch, lr=0.02)
+        one.psi_step(batch, batch, lr=0.02)
+        if seed == 0:
+            assert torch.equal(averaged.msr.logits, start)
+            half_way = copy.deepcopy(averaged.state_dict())
+            resumed = stages(average=2)
+            resumed.load_state_dict(half_way)
+    mean = sum(one.msr.logits - start for one in single) / 2
+    assert torch.allclose(averaged.msr.logits - start, mean, atol=1e-6)
+    batch = Batch(views(1), PLACE)
+    resumed.psi_step(batch, batch, lr=0.02)
+    assert torch.equal(resumed.msr.logits, averaged.msr.logits)
+
+
+def test_a_slice_of_the_batch_for_stage_2():
+    sliced, whole = stages(images=4), stages()
+    part = Batch([view[:4] for view in views(1)], PLACE)
+    sliced.psi_step(Batch(views(1), PLACE), Batch(views(1), PLACE), lr=0.02)
+    whole.psi_step(part, part, lr=0.02)
+    assert torch.equal(sliced.msr.logits, whole.msr.logits)
+
+
+def test_the_virtual_step_of_thetas_own_optimizer():
+    config = replace(CONFIG, optimizer=OptimizerConfig(name="adam"))
+    own, plain = (
+        TwoStages(replace(config, msr=replace(config.msr, inner_step=kind)), torch.device("cpu"))
+        for kind in ("optimizer", "sgd")
+    )
+    assert own.optimizer.__class__ is torch.optim.Adam
+    batch = Batch(views(1), PLACE)
+    for each in (own, plain):
+        each.theta_step(*batch, lr=1e-2, progress=0.0)
+    before = copy.deepcopy(own)
+    found = own.psi_step(batch, batch, lr=1e-2)
+    before.theta_step(*batch, lr=1e-2, progress=0.0)  # where that step leads
+    with torch.no_grad():
+        expected = before._contrastive(before.method(batch.views), PLACE).item()
+    assert found["outer"] == pytest.approx(expected, rel=1e-4)
+    assert plain.psi_step(batch, batch, lr=1e-2)["outer"] != pytest.approx(expected, rel=1e-4)
+
+
+def test_free_says_now_and_then_how_far_from_the_truth_it_is():
+    free = stages(engine="free", cosine_every=2)
+    batch = Batch(views(1), PLACE)
+    seen = [free.psi_step(batch, batch, lr=0.02) for _ in range(3)]
+    assert ["free_cosine" in values for values in seen] == [True, False, True]
+    assert all(-1 <= values["free_cosine"] < 0.9999 for values in seen[::2])
+
+
+def test_auto_says_what_it_takes():
+    chosen = stages(engine="auto").two.choose()
+    assert chosen[0] == "difference"
+    assert stages(engine="forward").two.choose() == ("forward", "as configured")

@@ -51,29 +51,51 @@ class MSRConfig:
     """Optimizer of psi."""
     inner_lr: float | None = None
     """alpha, the rate of the virtual step, >= 0; None takes theta's current learning rate."""
+    inner_step: Literal["sgd", "optimizer"] = "sgd"
+    """The virtual step: plain SGD, or what theta's optimizer would do in its present state."""
     outer_batch: Literal["same", "fresh"] = "same"
     """What theta' is judged on: the virtual step's own batch, or the next one."""
-    schedule: Literal["epoch", "interleaved"] = "epoch"
-    """epoch: stage 1 over all batches, then stage 2 over some of them; interleaved: stage 2
-    after every so many steps of stage 1."""
+    engine: Literal["auto", "reference", "forward", "dual", "difference", "free"] = "auto"
+    """How the meta-gradient is computed: exactly by double backward (reference, slow), forward
+    mode or dual numbers; by the difference of forward passes (cheapest); free is a cheap
+    approximation; auto: difference, or dual where weights are float64 or memory is short."""
+    difference_sides: Literal[1, 2] = 1
+    """Of engine difference: one forward pass more, or two and a smaller error."""
+    difference_step: float | None = None
+    """Of engine difference: length of its step relative to theta's, > 0; None: 1e-4, 1e-3 for
+    bf16."""
+    cosine_every: int = 50
+    """Of engine free: updates of psi between two records of its cosine with the exact gradient."""
+    average: int = 1
+    """Meta-gradients whose mean makes one step of psi, >= 1."""
+    images: int | None = None
+    """Stage 2 uses the first so many images of a batch, >= 2; None uses all."""
+    schedule: Literal["epoch", "interleaved"] = "interleaved"
+    """interleaved: stage 2 with every so manyth step of stage 1, on its batch and with what it
+    has computed; epoch: stage 1 over all batches, then stage 2 over some of them."""
     fraction: float = 0.1
     """For epoch: share of the epoch's batches that stage 2 sees, in [0, 1]."""
     every_steps: int = 10
-    """For interleaved: steps of stage 1 between two of stage 2, >= 1."""
+    """For interleaved: every so manyth step of stage 1 comes with one of stage 2, >= 1."""
     start_epoch: int = 0
     """First epoch that has a stage 2; A_s stays at its initial value before, >= 0."""
 
     def __post_init__(self) -> None:
         for name in ("loss_weight", "diversity_weight", "inner_lr", "start_epoch"):
             at_least(self, "msr", name, 0)
-        for name in ("strata", "every_steps", "hidden_dim"):
+        for name in ("strata", "every_steps", "hidden_dim", "cosine_every", "average"):
             at_least(self, "msr", name, 1)
+        at_least(self, "msr", "images", 2)
+        if self.engine == "free" and self.outer_batch == "fresh":
+            raise IclmsrError(
+                "msr.engine 'free' judges on the batch of stage 1: msr.outer-batch must be same"
+            )
         if not 0 <= self.fraction <= 1:
             raise IclmsrError(f"msr.fraction must be in [0, 1], got {self.fraction}")
-        for name in ("lr", "temperature"):
+        for name in ("lr", "temperature", "difference_step"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise IclmsrError(f"msr.{name} must be > 0, got {value}")
+                raise IclmsrError(f"msr.{name.replace('_', '-')} must be > 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -101,13 +123,18 @@ class PretrainConfig:
     epochs: int = 1000
     """Passes over the training images, >= 1."""
     batch_size: int = 512
-    """Images in a batch, >= 2; an incomplete last batch is left out."""
+    """Images in a batch, of all processes together, >= 2; an incomplete last one is left out."""
     view_count: int = 2
     """Views of each image, >= 2."""
     seed: int = 0
     """Of everything random: initial weights, order, views, losses."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: stage 1's networks under autocast; losses and stage 2 stay in float32."""
+    """bf16: networks under autocast; losses, the mixed derivative of stage 2 and its engines
+    reference and forward stay in float32."""
+    compile: bool = False
+    """Compile the encoder (torch.compile): worth its minutes on a GPU and in long runs."""
+    sync_batch_norm: bool = True
+    """With several processes: batch norm over all of the batch instead of each process's part."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     log_every: int = 50
@@ -126,6 +153,13 @@ class PretrainConfig:
         for name in ("batch_size", "view_count"):
             at_least(self, "", name, 2)
         self.method.check_batch(self.batch_size, self.view_count)
+        images = self.msr.images
+        if self.msr.enabled and images is not None:
+            if images > self.batch_size:
+                raise IclmsrError(
+                    f"msr.images must be at most batch-size {self.batch_size}, got {images}"
+                )
+            self.method.check_batch(images, self.view_count)
         for view in self.views.weak:
             if view >= self.view_count:
                 raise IclmsrError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from timm.optim.lars import Lars
 from torch import Tensor
 
 from iclmsr.errors import IclmsrError
@@ -16,14 +17,17 @@ from iclmsr.errors import IclmsrError
 class OptimizerConfig:
     """Optimizer of theta and the course of its learning rate."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    """adam and sgd add weight decay to the gradient (L2), adamw decouples it."""
+    name: Literal["adam", "adamw", "sgd", "lars"] = "adam"
+    """adam, sgd and lars add weight decay to the gradient (L2), adamw decouples it; lars, for
+    batches of thousands, adapts the rate of every weight matrix."""
     lr: float = 3e-3
     """Base learning rate, > 0."""
     weight_decay: float = 1e-6
-    """Weight decay of every parameter, >= 0."""
+    """Weight decay of every parameter, >= 0; lars leaves out biases and batch norm."""
     sgd_momentum: float = 0.9
-    """Momentum of sgd, in [0, 1)."""
+    """Momentum of sgd and lars, in [0, 1)."""
+    nesterov: bool = False
+    """Nesterov's momentum, of sgd and lars."""
     warmup_steps: int = 500
     """Linear warm-up in steps; at most half of the run."""
     schedule: Literal["step", "cosine", "constant"] = "step"
@@ -38,6 +42,8 @@ class OptimizerConfig:
             raise IclmsrError(f"optimizer.lr must be > 0, got {self.lr}")
         if not 0 <= self.sgd_momentum < 1:
             raise IclmsrError(f"optimizer.sgd-momentum must be in [0, 1), got {self.sgd_momentum}")
+        if self.nesterov and self.sgd_momentum == 0:
+            raise IclmsrError("optimizer.nesterov needs optimizer.sgd-momentum > 0, got 0")
         for name in ("weight_decay", "warmup_steps", "drop_factor"):
             if getattr(self, name) < 0:
                 option = name.replace("_", "-")
@@ -45,13 +51,22 @@ class OptimizerConfig:
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer over one group of parameters, fused."""
+    """The optimizer, fused where torch has it so."""
     tensors = list(parameters)
     lr, decay = config.lr, config.weight_decay
+    momentum, nesterov = config.sgd_momentum, config.nesterov
     if config.name == "sgd":
         return torch.optim.SGD(
-            tensors, lr, momentum=config.sgd_momentum, weight_decay=decay, fused=True
+            tensors, lr, momentum=momentum, nesterov=nesterov, weight_decay=decay, fused=True
         )
+    if config.name == "lars":
+        matrices = {"params": [t for t in tensors if t.ndim > 1], "always_adapt": True}
+        others = {"params": [t for t in tensors if t.ndim <= 1], "weight_decay": 0.0}
+        groups = [group for group in (matrices, others) if group["params"]]
+        lars: torch.optim.Optimizer = Lars(
+            groups, lr, momentum=momentum, nesterov=nesterov, weight_decay=decay
+        )
+        return lars
     optimizer = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return optimizer(tensors, lr, weight_decay=decay, fused=True)
 

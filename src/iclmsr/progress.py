@@ -18,17 +18,24 @@ class RunProgress:
         updates: Updates in the run.
         done: Updates made before this session.
         console: Where to write; standard output by default.
+        quiet: Write nothing: another process of the run does.
     """
 
     def __init__(
-        self, epochs: int, updates: int, done: int, console: Console | None = None
+        self,
+        epochs: int,
+        updates: int,
+        done: int,
+        console: Console | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
         self.epochs, self.updates, self.done = epochs, updates, done
         self.began, self.before = time.monotonic(), done
         self.bar: Progress | None = None
         self.task = TaskID(0)
-        if self.console.is_terminal:
+        if self.console.is_terminal and not quiet:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),

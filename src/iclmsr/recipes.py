@@ -49,6 +49,7 @@ class _Benchmark:
     queue_decay: float  # of ReSSL's teacher
     norm: tuple[tuple[float, float, float], tuple[float, float, float]]
     native_norm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    evaluate: tuple[int | None, int | None] = (None, None)  # resize, then centre crop
 
 
 _CIFAR10_NORM = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -60,6 +61,7 @@ _BENCHMARKS = {
         *(105_000, 96, 64, 2000, 2e-3, 128, 16384, 0.996),
         norm=((0.43, 0.42, 0.39), (0.27, 0.26, 0.27)),
         native_norm=((0.4408, 0.4279, 0.3867), (0.2682, 0.2610, 0.2686)),
+        evaluate=(70, 64),
     ),
     "tiny-imagenet": _Benchmark(
         *(100_000, 64, 64, 1000, 2e-3, 128, 16384, 0.996),
@@ -93,7 +95,8 @@ def _with_msr(recipe: Recipe, expected: str) -> Recipe:
     label, _, data = config.recipe.partition(f"-{config.data.source}")
     name = f"{label}-msr-{config.data.source}{data}"
     msr = replace(config.msr, enabled=True)
-    cost = f"{recipe.cost}; stage 2 on {msr.fraction:.0%} of the batches"
+    share = 1 / msr.every_steps if msr.schedule == "interleaved" else msr.fraction
+    cost = f"{recipe.cost}; stage 2 on {share:.0%} of the batches"
     return Recipe(replace(config, recipe=name, msr=msr), recipe.source, cost, expected)
 
 
@@ -136,7 +139,14 @@ def _base(dataset: str) -> PretrainConfig:
     mean, std = known.norm
     return PretrainConfig(
         encoder=EncoderConfig(stem="cifar" if known.view_size == 32 else "small"),
-        data=DataConfig(source=dataset, image_size=known.image_size, mean=mean, std=std),
+        data=DataConfig(
+            source=dataset,
+            image_size=known.image_size,
+            mean=mean,
+            std=std,
+            evaluate_resize=known.evaluate[0],
+            evaluate_crop=known.evaluate[1],
+        ),
         views=ViewConfig(size=known.view_size),
     )
 
@@ -225,7 +235,7 @@ def _synthetic(name: str) -> Recipe:
             weak=(1,) if name == "ressl" else (),
         ),
         optimizer=OptimizerConfig(warmup_steps=40, schedule="cosine"),
-        msr=MSRConfig(fraction=0.05),
+        msr=MSRConfig(every_steps=20),
     )
     cost = f"{_cost(config, config.data.synthetic.train)}, about two minutes on 2 CPU cores"
     return Recipe(config, "ours, small enough for a laptop", cost, "see docs/methods.md")

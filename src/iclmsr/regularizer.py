@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iclmsr.bilevel import Theta, meta_gradient, parameters_of, stateless
+from iclmsr.bilevel import (
+    Engine,
+    Theta,
+    automatic,
+    meta_gradient,
+    parameters_of,
+    sgd,
+    stateless,
+)
 from iclmsr.errors import IclmsrError
 from iclmsr.interventional import Negatives, interventional_loss
 from iclmsr.losses import at_least_float32, check_temperature
@@ -171,6 +179,7 @@ class MetaSemanticRegularizer(nn.Module):
         loss_weight: float = 1.0,
         target: Tensor | None = None,
         outer_views: Sequence[Tensor] | None = None,
+        engine: Engine | Literal["auto"] = "auto",
     ) -> Tensor:
         """Stage 2 for a loop that is not ours: sets ``.grad`` of psi to the gradient of Eq. 5.
 
@@ -189,6 +198,8 @@ class MetaSemanticRegularizer(nn.Module):
             target: (V, B, D) the target network's embeddings of ``views``, constants here; the
                 model's own when None.
             outer_views: What theta' is judged on; ``views`` when None.
+            engine: See :func:`iclmsr.bilevel.meta_gradient`; ``auto``: the cheapest that is
+                exact but for rounding.
 
         Returns:
             [] the contrastive loss at theta'.
@@ -204,7 +215,7 @@ class MetaSemanticRegularizer(nn.Module):
                 f"meta_backward has no features for source {self.source!r}: use source 'static', "
                 "or iclmsr.bilevel.meta_gradient with an embed that returns features"
             )
-        call = stateless(model)
+        call, theta = stateless(model), parameters_of(model)
 
         def embed(theta: Theta, batch: Sequence[Tensor]) -> Tensor:
             return torch.stack([call(theta, view) for view in batch])
@@ -213,11 +224,12 @@ class MetaSemanticRegularizer(nn.Module):
             embed,
             lambda z: loss(*z) + loss_weight * self(z, target, fixed=False),
             lambda z: loss(*z),
-            parameters_of(model),
+            theta,
             list(self.parameters()),
             views,
             views if outer_views is None else outer_views,
-            alpha=lr,
+            step=sgd(lr),
+            engine=automatic(theta)[0] if engine == "auto" else engine,
         )
         for tensor, slope in zip(self.parameters(), found.psi, strict=True):
             tensor.grad = slope

@@ -9,9 +9,9 @@ from iclmsr.config import PretrainConfig
 
 
 class Update(NamedTuple):
-    """One update of an epoch's plan: of ``theta`` (stage 1) or ``psi`` (stage 2)."""
+    """One update of an epoch's plan: of ``theta`` (stage 1), ``psi`` (stage 2), or ``both``."""
 
-    kind: Literal["theta", "psi"]
+    kind: Literal["theta", "psi", "both"]
     batch: int
 
 
@@ -25,13 +25,13 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
 
     Returns:
         Schedule ``epoch``: stage 1 over all batches, then stage 2 over the first
-        ``ceil(fraction * batches)`` of the epoch's random order. ``interleaved``: stage 2 on
-        the batch of every ``every_steps``-th step of stage 1.
+        ``ceil(fraction * batches)`` of the epoch's random order. ``interleaved``: every
+        ``every_steps``-th step of stage 1 is one of both stages, on the same batch.
 
     Source: ICL-MSR, two stages per epoch. Departure: the fraction and the interleaving.
 
     >>> from iclmsr.config import MSRConfig
-    >>> msr = MSRConfig(enabled=True, fraction=0.5)
+    >>> msr = MSRConfig(enabled=True, schedule="epoch", fraction=0.5)
     >>> [tuple(update) for update in plan(PretrainConfig(msr=msr), 2, 0)]
     [('theta', 0), ('theta', 1), ('psi', 0)]
     """
@@ -42,11 +42,8 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     if msr.schedule == "epoch":
         return theta + [Update("psi", batch) for batch in range(math.ceil(msr.fraction * batches))]
     return [
-        update
-        for one in theta
-        for update in (
-            [one, Update("psi", one.batch)] if (one.batch + 1) % msr.every_steps == 0 else [one]
-        )
+        Update("theta" if (batch + 1) % msr.every_steps else "both", batch)
+        for batch in range(batches)
     ]
 
 

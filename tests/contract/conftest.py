@@ -106,26 +106,3 @@ def snapshot():
         return {name: tensor.detach().clone() for name, tensor in tensors}
 
     return make
-
-
-@pytest.fixture
-def assert_same():
-    """Equal to the bit, whatever nesting."""
-
-    def check(one, other):
-        assert type(one) is type(other)
-        if isinstance(one, torch.Tensor):
-            assert one.dtype == other.dtype
-            assert torch.equal(one, other)
-        elif isinstance(one, dict):
-            assert one.keys() == other.keys()
-            for name in one:
-                check(one[name], other[name])
-        elif isinstance(one, list | tuple):
-            assert len(one) == len(other)
-            for a, b in zip(one, other, strict=True):
-                check(a, b)
-        else:
-            assert one == other
-
-    return check

@@ -10,7 +10,7 @@ from torch import nn
 from iclmsr.bilevel import stateless
 from iclmsr.networks import Encoder
 from iclmsr.seeds import generator
-from iclmsr.stages import Place
+from iclmsr.stages import Batch, Place
 
 ALPHA = 0.5
 STEP = 1e-5
@@ -102,8 +102,8 @@ def directions(psi, *, exhaustive):
 def claims(stages, inner, outer, place, chosen):
     """What ``psi_step`` says of the directions: by how much plain SGD at rate 1 moves psi."""
     moved = copy.deepcopy(stages)
-    moved.psi_step(inner, outer, INNER, place, lr=7.0)
-    pairs = zip(stages.psi, moved.psi, strict=True)
+    moved.psi_step(Batch(inner, INNER), Batch(outer, place), lr=7.0)
+    pairs = zip(stages.two.psi, moved.two.psi, strict=True)
     gradient = [(before - after).detach() for before, after in pairs]
     return torch.stack([(gradient[i] * direction).sum() for i, direction in chosen])
 
@@ -133,8 +133,8 @@ def test_the_gradient_for_psi_is_the_differences(case, build, draw, psi_source):
     outers = [(inner, INNER), (fresh, Place(0, 1))]
     differences = Differences(stages, inner, outers)
     torch.manual_seed(0)
-    chosen = list(directions(stages.psi, exhaustive=psi_source == "static"))
-    rows = torch.stack([differences.along(stages.psi[i], d) for i, d in chosen])
+    chosen = list(directions(stages.two.psi, exhaustive=psi_source == "static"))
+    rows = torch.stack([differences.along(stages.two.psi[i], d) for i, d in chosen])
     cut = reads_a_cut_target(differences)
     for batch, (outer, place) in enumerate(outers):
         claimed = claims(stages, inner, outer, place, chosen)

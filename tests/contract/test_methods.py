@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from bits import assert_same
 
 from iclmsr.bilevel import parameters_of, stateless
 from iclmsr.errors import IclmsrError
@@ -95,7 +96,7 @@ def test_losses_of_bfloat16_are_computed_in_float32(case, source, build, draw):
         assert torch.equal(under, expected)
 
 
-def test_losses_are_pure(case, source, build, draw, snapshot, assert_same):
+def test_losses_are_pure(case, source, build, draw, snapshot):
     stages = build(case, source)
     embeddings = stages.method(draw(1))
     given = [x.detach().clone() for x in embeddings[:3]]
@@ -113,7 +114,7 @@ def test_losses_are_pure(case, source, build, draw, snapshot, assert_same):
     assert_same([x.detach() for x in embeddings[:3]], given)
 
 
-def test_a_stateless_call_moves_nothing(case, build, draw, snapshot, assert_same):
+def test_a_stateless_call_moves_nothing(case, build, draw, snapshot):
     """And gives what the method itself gives, which does move its statistics."""
     method = build(case).method
     before, random = snapshot(method), torch.get_rng_state()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bits import assert_same
 from torch import nn
 
 from iclmsr import checkpoint
@@ -41,10 +42,10 @@ def untimed(line):
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_resuming_from_any_checkpoint_gives_the_same_bits(tmp_path, configure, assert_same, name):
+def test_resuming_from_any_checkpoint_gives_the_same_bits(tmp_path, configure, name):
     """2 batches an epoch, stage 2 on one of them."""
     config = replace(
-        configure(name, "static", msr={"fraction": 0.5}),
+        configure(name, "static", msr={"schedule": "epoch", "fraction": 0.5}),
         epochs=2,
         log_every=2,
         data=DATA,

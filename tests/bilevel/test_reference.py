@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 
-from iclmsr.bilevel import meta_gradient, parameters_of, stateless
+from iclmsr.bilevel import meta_gradient, parameters_of, sgd, stateless
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import Encoder
 from iclmsr.regularizer import MetaSemanticRegularizer
@@ -65,7 +65,7 @@ def stage_two(method, msr, inner, outer, gamma):
         list(msr.parameters()),
         inner,
         outer,
-        alpha=ALPHA,
+        step=sgd(ALPHA),
         direct=(lambda e: gamma * msr.diversity(e.features)) if gamma else None,
     )
 
@@ -131,7 +131,7 @@ def test_random_layers_leave_the_global_generator_alone():
         [psi],
         torch.ones(4, 3),
         torch.ones(4, 3),
-        alpha=0.1,
+        step=sgd(0.1),
     )
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -146,7 +146,7 @@ def test_without_influence_the_gradient_is_zero():
         list(msr.parameters()),
         views(10),
         views(10),
-        alpha=ALPHA,
+        step=sgd(ALPHA),
     )
     assert all(torch.equal(g, torch.zeros_like(g)) for g in gradient.psi)
 

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One session of a run: from where it stands to its end, or to where it is stopped."""
+
+import contextlib
+import json
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from iclmsr import checkpoint
+from iclmsr.config import PretrainConfig
+from iclmsr.data.batches import Epoch
+from iclmsr.data.images import ImageSet
+from iclmsr.distributed import World, gather_object, max_over_ranks, together
+from iclmsr.errors import Elsewhere, IclmsrError
+from iclmsr.health import collapse
+from iclmsr.interruption import Interrupted, stop_requests
+from iclmsr.networks import write_encoder
+from iclmsr.optim import learning_rate
+from iclmsr.progress import RunProgress
+from iclmsr.runs import RunFolder
+from iclmsr.schedule import Position, Update, plan
+from iclmsr.seeds import derive
+from iclmsr.stages import Batch, NotFinite, Place, TwoStages
+
+
+class Session:
+    """One session of a run."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        folder: RunFolder,
+        images: ImageSet,
+        world: World,
+        device: torch.device,
+    ) -> None:
+        self.config, self.folder, self.world = config, folder, world
+        self.fingerprint = images.fingerprint()
+        self.images = images.images.to(device)
+        self.batches = len(images) // config.batch_size
+        # Random layers of two processes must not draw the same numbers.
+        torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
+        self.stages = TwoStages(config, device, world)
+        self.position = Position()
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Goes back to a checkpoint's state; None is the start of the run."""
+        if state is not None:
+            self.position = Position(**state["position"])
+            self.stages.load_state_dict(state["stages"])
+            if self.world.rank < len(state["random"]):
+                checkpoint.restore_random_states(state["random"][self.world.rank])
+        if self.world.main:
+            self.folder.truncate_metrics(self.position.metrics_size)
+
+    def run(self) -> Path:
+        """Makes every update that is left."""
+        config, position = self.config, self.position
+        updates = sum(len(plan(config, self.batches, epoch)) for epoch in range(config.epochs))
+        board = str(self.folder.path / "tensorboard") if self.world.main else None
+        with (
+            stop_requests() as stop,
+            RunProgress(
+                config.epochs, updates, position.updates, quiet=not self.world.main
+            ) as self.progress,
+            contextlib.ExitStack() as stack,
+        ):
+            self.board = board and stack.enter_context(
+                SummaryWriter(board, purge_step=position.step or None)
+            )
+            if self.stages.two is not None:
+                engine, why = self.stages.two.choose()
+                self.progress.say(f"stage 2 by engine {engine}: {why}")
+            while position.epoch < config.epochs:
+                self._epoch(stop)
+        return self.folder.path
+
+    def _epoch(self, stop: list[int]) -> None:
+        """Makes what is left of the current epoch's plan."""
+        config, position = self.config, self.position
+        data = Epoch(
+            self.images,
+            config.views,
+            view_count=config.view_count,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epoch=position.epoch,
+            mean=config.data.mean,
+            std=config.data.std,
+            part=(self.world.rank, self.world.size),
+        )
+        todo = plan(config, self.batches, position.epoch)
+        began, first = time.monotonic(), position.step
+        for update in todo[position.item :]:
+            self._update(data, update)
+            seconds = time.monotonic() - began
+            speed = (position.step - first) * config.batch_size / seconds
+            position.item += 1
+            position.updates += 1
+            self.progress.update(position.epoch, position.means(), speed)
+            every = config.checkpoint.every_steps
+            due = every is not None and position.updates % every == 0
+            if position.item == len(todo):
+                due = self._finish_epoch(speed, seconds) or due
+            stopped = max_over_ranks(stop[0] if stop else 0)
+            if due or stopped:
+                self._save()
+            if stopped and position.epoch < config.epochs:
+                if not self.world.main:
+                    raise Elsewhere(128 + stopped)
+                raise Interrupted(
+                    stopped,
+                    f"stopped by {signal.Signals(stopped).name} after step {position.step}; "
+                    f"go on with: iclmsr pretrain --resume {self.folder.path}",
+                )
+
+    def _update(self, data: Epoch, update: Update) -> None:
+        """Makes one update, or says what led to a loss that is not finite."""
+        config, position = self.config, self.position
+        inner = Batch(data.views(update.batch), Place(position.epoch, update.batch))
+        outer = inner
+        if update.kind != "theta" and config.msr.outer_batch == "fresh":
+            after = (update.batch + 1) % self.batches
+            outer = Batch(data.views(after), Place(position.epoch, after))
+        rate = {"steps_per_epoch": self.batches, "epochs": config.epochs}
+        try:
+            if update.kind == "psi":
+                lr = learning_rate(config.optimizer, max(position.step - 1, 0), **rate)
+                losses = self.stages.psi_step(inner, outer, lr=lr)
+            else:
+                done = position.step / (self.batches * config.epochs)
+                if self.stages.method.counts_epochs:
+                    done = position.epoch / config.epochs
+                losses, health = self.stages.theta_step(
+                    *inner,
+                    lr=learning_rate(config.optimizer, position.step, **rate),
+                    progress=done,
+                    health=update.batch == self.batches - 1,
+                    outer=outer if update.kind == "both" else None,
+                )
+                position.step += 1
+                position.health = health
+                if position.step % config.log_every == 0:
+                    self._record("step", losses)
+        except NotFinite as error:
+            good = checkpoint.checkpoints(self.folder.checkpoints)
+            raise IclmsrError(
+                f"loss not finite at step {position.step} ({error}); "
+                f"means of the epoch before it: {json.dumps(position.means())}; "
+                f"the last checkpoint is {good[-1] if good else 'not written yet'}: "
+                "lower the learning rate or raise the temperature, and start again"
+            ) from error
+        position.add(losses)
+
+    def _finish_epoch(self, speed: float, seconds: float) -> bool:
+        """Reports the epoch and begins the next; says whether a checkpoint is due."""
+        config, position = self.config, self.position
+        self.progress.epoch(position.epoch, position.means(), speed, position.health)
+        warning = collapse(position.health)
+        if warning is not None:
+            self.progress.say(f"warning: {warning}")
+        position.epoch += 1
+        self._record(
+            "epoch",
+            {**position.means(), **position.health, "images_per_second": speed, "seconds": seconds},
+        )
+        position.item, position.sums, position.health = 0, {}, {}
+        last = position.epoch == config.epochs
+        return last or position.epoch % config.checkpoint.every_epochs == 0
+
+    def _record(self, event: str, values: dict[str, float]) -> None:
+        """Writes values to metrics.jsonl and TensorBoard, on rank 0."""
+        if not self.board:
+            return
+        position = self.position
+        self.folder.log(event=event, epoch=position.epoch, step=position.step, **values)
+        for name, value in values.items():
+            self.board.add_scalar(f"{event}/{name}", value, position.step)
+
+    def _save(self) -> None:
+        """Writes a checkpoint and the encoder as it stands, on rank 0."""
+        random = gather_object(checkpoint.random_states())
+        together(lambda: self._write(random))
+
+    def _write(self, random: list[dict[str, Any]]) -> None:
+        """Rank 0's part of saving; ``random`` holds every rank's random states."""
+        position = self.position
+        position.metrics_size = self.folder.metrics_size()
+        state = {
+            "position": asdict(position),
+            "stages": self.stages.state_dict(),
+            "random": random,
+            "data": self.fingerprint,
+        }
+        keep = self.config.checkpoint.keep
+        checkpoint.save(self.folder.checkpoints, position.updates, state, keep=keep)
+        write_encoder(
+            self.folder.encoder,
+            self.stages.method.encoder,
+            self.config.encoder,
+            epoch=position.epoch,
+            step=position.step,
+        )
