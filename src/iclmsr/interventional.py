@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from iclmsr.errors import IclmsrError
 from iclmsr.losses import at_least_float32, check_temperature
+from iclmsr.tiles import over_rows
 
 Negatives = Literal["other_view", "both_views"]
 
@@ -35,6 +36,8 @@ def interventional_loss(
     sim(u, negative) / temperature over the negatives,
 
         log P = logsumexp_t [ log P(Z_t) + s_t - logaddexp(s_t, m) ].
+
+    Large batches make m in tiles of anchors (:func:`iclmsr.tiles.over_rows`).
 
     Args:
         online: (V, B, D) anchors, V >= 2, B >= 2, any floating dtype, not normalized.
@@ -102,9 +105,14 @@ def _weighted_cosine(anchor: Tensor, positive: Tensor, weights: Tensor) -> Tenso
 
 def _log_sum_others(anchor: Tensor, candidates: Tensor, temperature: float) -> Tensor:
     """Log-sum-exp over views and all other images of sim / temperature: (B,) of (k, B, D)."""
-    logits = anchor @ candidates.transpose(1, 2) / temperature  # (k, B, B)
-    itself = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    return torch.logsumexp(logits.masked_fill(itself, float("-inf")), dim=(0, 2))
+    images = torch.arange(len(anchor), device=anchor.device)
+
+    def others(anchor: Tensor, i: Tensor, candidates: Tensor) -> Tensor:
+        logits = anchor @ candidates.transpose(1, 2) / temperature  # (k, R, B)
+        itself = i[:, None] == images  # (R, B)
+        return torch.logsumexp(logits.masked_fill(itself, float("-inf")), dim=(0, 2))
+
+    return over_rows(others, [anchor, images], [candidates])
 
 
 def _check_shapes(

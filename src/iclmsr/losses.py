@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iclmsr.errors import IclmsrError
+from iclmsr.tiles import over_rows
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -34,6 +35,8 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
 
         L = -(1 / 2B) sum_i [ s_{i,p(i)} - log sum_{j != i} exp(s_ij) ].
 
+    Large batches are compared in tiles of rows (:func:`iclmsr.tiles.over_rows`).
+
     Args:
         a: (B, D) embeddings of the first views, any floating dtype, not normalized.
         b: (B, D) of the second views.
@@ -53,12 +56,16 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     """
     check_temperature(temperature)
     check_pair(a, b)
+
+    def find_partner(z_i: Tensor, i: Tensor, partner: Tensor, z: Tensor) -> Tensor:
+        s = (z_i @ z.T / temperature).scatter_(1, i[:, None], float("-inf"))  # (R, 2B)
+        return F.cross_entropy(s, partner, reduction="none")
+
     with torch.autocast(a.device.type, enabled=False):
         z = F.normalize(at_least_float32(torch.cat([a, b])), dim=1)  # (2B, D)
-        similarity = (z @ z.T / temperature).fill_diagonal_(float("-inf"))  # (2B, 2B)
         rows = torch.arange(len(z), device=z.device)
         partner = (rows + len(a)) % len(z)
-        return F.cross_entropy(similarity, partner)
+        return over_rows(find_partner, [z, rows, partner], [z]).mean()
 
 
 def regression_loss(a: Tensor, b: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.losses import at_least_float32, check_temperature, nt_xent
 from iclmsr.methods.base import Embeddings, Method, Settings, embed_jointly, over_pairs
 from iclmsr.networks import Encoder, Projector
+from iclmsr.tiles import over_rows
 
 
 def distance_polarization(
@@ -53,10 +54,14 @@ def distance_polarization(
         raise IclmsrError(f"reduction must be mean or sum, got {reduction!r}")
     if z.ndim != 2 or len(z) < 2:
         raise IclmsrError(f"z must be (M, D) with M >= 2, got {tuple(z.shape)}")
+
+    def cost(z_i: Tensor, z: Tensor) -> Tensor:
+        distance = (1 - (z_i @ z.T).clamp(-1, 1)) / 2  # (R, M)
+        return F.relu((distance - lower) * (upper - distance)).sum(1)  # D_ii = 0 costs nothing
+
     with torch.autocast(z.device.type, enabled=False):
         unit = F.normalize(at_least_float32(z), dim=1)
-        distance = (1 - (unit @ unit.T).clamp(-1, 1)) / 2  # (M, M)
-        total = F.relu((distance - lower) * (upper - distance)).sum()  # D_ii = 0 costs nothing
+        total = over_rows(cost, [unit], [unit]).sum()
         return total if reduction == "sum" else total / (len(z) * (len(z) - 1))
 
 

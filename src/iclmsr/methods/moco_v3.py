@@ -25,6 +25,7 @@ from iclmsr.methods.base import (
     over_directions,
 )
 from iclmsr.networks import Encoder, Projector, TargetNetwork, target_decay
+from iclmsr.tiles import over_rows
 
 
 def info_nce(queries: Tensor, keys: Tensor, *, temperature: float) -> Tensor:
@@ -49,10 +50,14 @@ def info_nce(queries: Tensor, keys: Tensor, *, temperature: float) -> Tensor:
     """
     check_temperature(temperature)
     check_pair(queries, keys)
+
+    def find_own(q_i: Tensor, i: Tensor, k: Tensor) -> Tensor:
+        return F.cross_entropy(q_i @ k.T / temperature, i, reduction="none")  # (R,)
+
     with torch.autocast(queries.device.type, enabled=False):
         q, k = (F.normalize(at_least_float32(x), dim=1) for x in (queries, keys))
-        own = torch.arange(len(q), device=q.device)
-        return 2 * temperature * F.cross_entropy(q @ k.T / temperature, own)
+        rows = torch.arange(len(q), device=q.device)
+        return 2 * temperature * over_rows(find_own, [q, rows], [k]).mean()
 
 
 @dataclass(frozen=True)

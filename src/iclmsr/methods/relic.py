@@ -6,7 +6,6 @@ arXiv 2010.07922. Its authors published no training code: this is a re-implement
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -26,6 +25,7 @@ from iclmsr.methods.base import (
     embed_target,
 )
 from iclmsr.networks import Encoder, Projector, TargetNetwork, target_decay
+from iclmsr.tiles import over_rows
 
 StopGradient = Literal["none", "first", "entropy"]
 
@@ -77,26 +77,31 @@ def relic_loss(
         raise IclmsrError(
             f"kl_stopgrad must be one of {get_args(StopGradient)}, got {kl_stopgrad!r}"
         )
+
+    def loss(u1: Tensor, u2: Tensor, i: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
+        p12 = (u1 @ t2.T / temperature).log_softmax(1)  # (R, B)
+        p21 = (u2 @ t1.T / temperature).log_softmax(1)
+        contrast = F.nll_loss(p12, i, reduction="none") + F.nll_loss(p21, i, reduction="none")
+        if alpha == 0:
+            return contrast / 2
+        kl = _divergence(p12, p21, kl_stopgrad) + _divergence(p21, p12, kl_stopgrad)
+        return (contrast + alpha * kl) / 2
+
     with torch.autocast(online.device.type, enabled=False):
         u = F.normalize(at_least_float32(online), dim=2)
         t = F.normalize(at_least_float32(target), dim=2)
-        p12 = (u[0] @ t[1].T / temperature).log_softmax(1)  # (B, B)
-        p21 = (u[1] @ t[0].T / temperature).log_softmax(1)
-        contrast = -(p12.diagonal().mean() + p21.diagonal().mean()) / 2
-        if alpha == 0:
-            return contrast
-        kl = partial(_divergence, stop_gradient=kl_stopgrad)
-        return contrast + alpha * (kl(p12, p21) + kl(p21, p12)) / 2
+        rows = torch.arange(u.shape[1], device=u.device)
+        return over_rows(loss, [*u, rows], [*t]).mean()
 
 
-def _divergence(p: Tensor, q: Tensor, *, stop_gradient: StopGradient) -> Tensor:
-    """KL(p || q), [], mean over the rows of log-probabilities (B, B)."""
+def _divergence(p: Tensor, q: Tensor, stop_gradient: StopGradient) -> Tensor:
+    """KL(p || q) of each row of log-probabilities, (R,) of (R, B)."""
     if stop_gradient == "first":
         p = p.detach()
     entropy = p.exp() * p
     if stop_gradient == "entropy":
         entropy = entropy.detach()
-    return (entropy - p.exp() * q).sum(1).mean()
+    return (entropy - p.exp() * q).sum(1)
 
 
 @dataclass(frozen=True)

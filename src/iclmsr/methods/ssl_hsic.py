@@ -26,6 +26,7 @@ from iclmsr.methods.base import (
     embed_target,
 )
 from iclmsr.networks import Encoder, Projector, TargetNetwork, target_decay
+from iclmsr.tiles import over_rows
 
 Kernel = Literal["exact", "rff"]
 
@@ -48,8 +49,9 @@ def ssl_hsic_loss(
 
     Args:
         hiddens: (M, B, D), M >= 2 embeddings of each image, not normalized.
-        kernel: ``exact``: the (M B, M B) kernel matrix; ``rff``: its estimate by two independent
-            draws of random Fourier features, linear in M B.
+        kernel: ``exact``: the (M B, M B) kernel matrix, twice, in tiles where it is large (its
+            centring needs the means first); ``rff``: its estimate by two independent draws of
+            random Fourier features, linear in M B.
         scale: c > 0; a tensor gets no gradient.
         gamma: >= 0.
         features: Random Fourier features of a draw, >= 1.
@@ -88,12 +90,18 @@ def _hsic_exact(z: Tensor, c: float | Tensor) -> tuple[Tensor, Tensor]:
     """HSIC(Z, Y) and HSIC(Z, Z), [] each, of unit rows (M, B, D), from the kernel matrix."""
     count, batch, _ = z.shape
     rows = z.flatten(0, 1)  # (M B, D)
-    squared = (2 - 2 * rows @ rows.T).clamp_min(0)
-    k = c / (squared + c**2).sqrt()  # (M B, M B)
-    same_image = k.view(count, batch, count, batch).diagonal(dim1=1, dim2=3)  # (M, M, B)
-    zy = same_image.sum() / (batch * count * (count - 1)) - k.mean()
-    centred = k - k.mean(0) - k.mean(1, keepdim=True) + k.mean()
-    return zy, centred.square().mean()
+
+    def kernel(cosine: Tensor) -> Tensor:
+        return c / ((2 - 2 * cosine).clamp_min(0) + c**2).sqrt()
+
+    def centred_square(z_i: Tensor, mean_i: Tensor, z: Tensor, mean: Tensor) -> Tensor:
+        centred = kernel(z_i @ z.T) - mean_i[:, None] - mean + mean.mean()  # (R, M B)
+        return centred.square().mean(1)
+
+    same_image = kernel(torch.einsum("pbd,qbd->pqb", z, z))  # (M, M, B)
+    mean = over_rows(lambda z_i, z: kernel(z_i @ z.T).mean(1), [rows], [rows])  # (M B,)
+    zy = same_image.sum() / (batch * count * (count - 1)) - mean.mean()
+    return zy, over_rows(centred_square, [rows, mean], [rows, mean]).mean()
 
 
 def _hsic_rff(
