@@ -69,7 +69,15 @@ def _rank(file, name, arguments, rank, size, port, path):
     try:
         with join("cpu", timeout=60) as world:
             result = runpy.run_path(file)[name](world, *arguments)
+            before = threads()
         assert not dist.is_initialized()
+        assert threads() < before or not before, "threads of the default group outlive it"
     except Exception:
         failure = traceback.format_exc()
     torch.save((failure, result), path)
+
+
+def threads():
+    """How many this process has; 0 where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else 0

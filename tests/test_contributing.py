@@ -18,7 +18,8 @@ def test_a_method_takes_three_files(tmp_path):
     (patch,) = re.findall(r"```diff\n(.*?)```", PAGE, re.DOTALL)
     shutil.copytree(ROOT / "src/iclmsr", tmp_path / "src/iclmsr")
     shutil.copytree(ROOT / "tests/contract", tmp_path / "tests/contract")
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    for name in ("conftest.py", "bits.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "src/iclmsr/methods/align_uniform.py").write_text(method)
     (tmp_path / "tests/methods").mkdir()

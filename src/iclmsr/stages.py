@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -56,7 +57,11 @@ class TwoStages:
         self.theta = parameters_of(self.method)
         self.optimizer = build_optimizer(config.optimizer, self.theta.values())
         # Batch norm's statistics of rank 0 are everybody's, so that its checkpoint is the run's.
-        self.network: nn.Module = self.method if alone else DistributedDataParallel(self.method)
+        self.network: nn.Module = self.method
+        if not alone:
+            # Its reducer keeps a group and the group's threads for good. Not the one of the last
+            # messages: such a thread that lets go of a tensor while Python ends aborts.
+            self.network = DistributedDataParallel(self.method, process_group=dist.new_group())
         self.two: StageTwo | None = None
         if config.msr.enabled:
             self.two = StageTwo(

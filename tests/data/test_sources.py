@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iclmsr.data import sources
+from iclmsr.data import readers
 from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import SOURCES, DataConfig, load
@@ -191,7 +191,7 @@ def test_synthetic_passes_everything_on(monkeypatch, split):
         calls.append((config, split, seed, image_size))
         return ImageSet(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.zeros(1).long(), ("a",))
 
-    monkeypatch.setattr(sources, "make_synthetic", make)
+    monkeypatch.setattr(readers, "make_synthetic", make)
     config = DataConfig(source="synthetic", image_size=24, seed=7)
     assert len(load(config, split)) == 1
     assert calls == [(SyntheticConfig(), split.removeprefix("pre"), 7, 24)]

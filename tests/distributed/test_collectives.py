@@ -84,7 +84,8 @@ def averaging(network):
     """The network in torch's own wrapper, which takes the mean of the ranks' gradients."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        own = dist.new_group()
+        return DistributedDataParallel(network, process_group=own, broadcast_buffers=False)
 
 
 def step(dtype, world=None, *, wrapped=False, fault=None):
