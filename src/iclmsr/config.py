@@ -62,7 +62,7 @@ class MSRConfig:
     difference_sides: Literal[1, 2] = 1
     """Of engine difference: one forward pass more, or two and a smaller error."""
     difference_step: float | None = None
-    """Of engine difference: length of its step relative to theta's, > 0; None: 1e-4, 1e-3 for
+    """Of engine difference: length of its step relative to theta's, > 0; None: 3e-6, 1e-4 for
     bf16."""
     cosine_every: int = 50
     """Of engine free: updates of psi between two records of its cosine with the exact gradient."""

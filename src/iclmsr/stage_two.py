@@ -20,6 +20,7 @@ from iclmsr.bilevel import (
     stateless,
     step_of,
 )
+from iclmsr.bilevel.tangents import RELATIVE_STEPS
 from iclmsr.config import PretrainConfig
 from iclmsr.errors import IclmsrError
 from iclmsr.methods.base import Embeddings, Method
@@ -154,6 +155,7 @@ class StageTwo:
         call = stateless(self.method)
         differentiated = engine in DIFFERENTIATED
         half = self.config.precision == "bf16" and engine not in ("reference", "forward")
+        rounded = RELATIVE_STEPS[torch.bfloat16, config.difference_sides] if half else None
 
         def embed(theta: Theta, views: Sequence[Tensor]) -> Any:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
@@ -184,7 +186,7 @@ class StageTwo:
             engine=engine,
             known=known,
             sides=config.difference_sides,
-            relative_step=config.difference_step or (1e-3 if half else None),
+            relative_step=config.difference_step or rounded,
             ranks=self.ranks,
         )
 

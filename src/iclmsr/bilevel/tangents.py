@@ -20,10 +20,10 @@ Replay = Callable[[], AbstractContextManager[None]]
 RELATIVE_STEPS = {  # of (precision, sides), calibrated in tests/bilevel
     (torch.float64, 1): 1e-8,
     (torch.float64, 2): 1e-6,
-    (torch.float32, 1): 1e-4,
-    (torch.float32, 2): 1e-4,
-    (torch.bfloat16, 1): 1e-3,
-    (torch.bfloat16, 2): 1e-3,
+    (torch.float32, 1): 3e-6,
+    (torch.float32, 2): 3e-6,
+    (torch.bfloat16, 1): 1e-4,
+    (torch.bfloat16, 2): 1e-4,
 }
 
 
@@ -122,9 +122,7 @@ def by_difference(
     if length == 0:
         return [torch.zeros_like(tensor) for tensor in here]
     if relative_step is None:
-        kinds = {tensor.dtype for tensor in (*here, *theta.values())}
-        kind = min(kinds, key=lambda dtype: torch.finfo(dtype).bits)
-        relative_step = RELATIVE_STEPS[torch.bfloat16 if kind == torch.float16 else kind, sides]
+        relative_step = RELATIVE_STEPS[_precision((*here, *theta.values())), sides]
     e = relative_step * _norm(list(theta.values())) / length
 
     def at(offset: float) -> list[Tensor]:
@@ -148,6 +146,15 @@ def _forward_mode() -> Iterator[None]:
         # Of torch about its own first use of forward mode.
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         yield
+
+
+def _precision(tensors: Sequence[Tensor]) -> torch.dtype:
+    """Of the least precise one; what a GPU computes in TF32 is no better than bfloat16."""
+    least = min((tensor.dtype for tensor in tensors), key=lambda dtype: torch.finfo(dtype).bits)
+    rounded = tensors[0].is_cuda and torch.backends.cudnn.allow_tf32
+    if least == torch.float16 or (least == torch.float32 and rounded):
+        return torch.bfloat16
+    return least
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
