@@ -63,6 +63,7 @@ def test_every_verb_explains_itself(verb, capsys):
         ("pretrain simclr-cifar10 --resume x", "pretrain needs one of: a recipe"),
         ("pretrain simclr-cifar10 --epoch 3", "unknown option '--epoch': did you mean '--epochs'"),
         ("pretrain simclr-cifar10 --msr.strate=3", "unknown option '--msr.strate': did you mean"),
+        ("pretrain byol-cifar10 --method.temperature 3", "did you mean '--msr.temperature' or"),
         ("pretrain simclr-cifar10 stray", "unknown argument 'stray'"),
         ("pretrain simclr-cifar10 --epochs ten", "--epochs: invalid literal for int"),
         ("pretrain simclr-cifar10 --epochs 0", "epochs must be >= 1, got 0"),

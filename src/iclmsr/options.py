@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import re
-import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -50,21 +49,18 @@ def parse_options(kind: type[Config], default: Config, words: Sequence[str]) -> 
     if unknown:
         word = unknown[0].partition("=")[0]
         what = "option" if word.startswith("-") else "argument"
-        raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(kind))}")
+        raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(default))}")
     return config
 
 
-def _option_names(kind: Any, prefix: str = "--") -> list[str]:
+def _option_names(config: Any, prefix: str = "--") -> list[str]:
     """Every option that the fields of a config make."""
     names = []
-    for name, hint in typing.get_type_hints(kind).items():
-        option = prefix + name.replace("_", "-")
-        choices = [hint, *typing.get_args(hint)]
-        nested = [choice for choice in choices if dataclasses.is_dataclass(choice)]
-        for choice in nested:
-            names += _option_names(choice, f"{option}.")
-        if not nested:
-            names.append(option)
+    for field in dataclasses.fields(config):
+        option = prefix + field.name.replace("_", "-")
+        value = getattr(config, field.name)
+        nested = dataclasses.is_dataclass(value)
+        names += _option_names(value, f"{option}.") if nested else [option]
     return names
 
 
