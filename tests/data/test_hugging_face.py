@@ -7,6 +7,8 @@ from dataclasses import replace
 import datasets
 import huggingface_hub
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -178,6 +180,10 @@ def test_masks(tmp_path, mask, reason):
     assert found.masks[0].all()
     assert 0 < found.masks[1].sum() < SIZE * SIZE
     assert load(replace(config, mask_column=""), "train").masks is None
+    columns["seg"] = columns.pop("mask")
+    write(config.root, columns, image=PICTURE, seg=PICTURE)
+    assert load(replace(config, mask_column="seg", on_corrupt="skip"), "train").masks[0].all()
+    write(config.root, columns | {"mask": columns["seg"]}, image=PICTURE, seg=PICTURE, mask=PICTURE)
     swapped = replace(config, image_column="mask", mask_column="image", on_corrupt="skip")
     assert load(swapped, "train").images[0].unique().tolist() == [255]
 
@@ -209,6 +215,17 @@ def test_labels_that_are_named(tmp_path, values, kind, labels, classes):
     found = load(replace(config, label_column="what"), "train")
     assert found.labels.tolist() == labels
     assert found.classes == classes
+
+
+def test_declared_labels(tmp_path):
+    columns = {"image": cells(*map(png, range(3))), "label": [1, None, -1]}
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE, label=AB)
+    assert load(config, "train").labels.tolist() == [1, -1, -1]
+    table = pq.read_table(config.root)
+    table = table.set_column(1, table.field("label"), pa.array([0, 1, 2]))
+    pq.write_table(table, config.root)
+    os.utime(config.root, (1, 1))
+    fails(r"'label' of .*set\.parquet, split train: labels must be in -1\.\.1, found 2", config)
 
 
 def test_labels_that_are_none(plain, tmp_path):
@@ -336,10 +353,13 @@ def test_the_only_split_serves_as_train_unless_it_is_for_tests(tmp_path):
     part = Dataset.from_dict({"image": cells(png(3))}, features=Features(image=PICTURE))
     DatasetDict({"all": part}).save_to_disk(tmp_path / "all")
     DatasetDict({"valid": part}).save_to_disk(tmp_path / "valid")
-    part.with_format("torch").save_to_disk(tmp_path / "one")
+    one = part.add_column("number", [7]).with_format("numpy")
+    one.save_to_disk(tmp_path / "one")
     config = DataConfig(source="hf", image_size=SIZE)
     assert numbers(load(replace(config, root=tmp_path / "all"), "train")) == [3]
-    assert numbers(load(replace(config, root=tmp_path / "one"), "train")) == [3]
+    found = load(replace(config, root=tmp_path / "one", label_column="number"), "train")
+    assert numbers(found) == [3]
+    assert found.classes == ("7",)
     fails("no train images in .*, there is valid", replace(config, root=tmp_path / "valid"))
 
 
@@ -368,6 +388,9 @@ def test_data_sets_that_cannot_be_loaded(tmp_path):
     broken.write_bytes(b"PAR1, but no more")
     breaks(r".*/broken\[0\]\*\.parquet: ArrowInvalid: .*", root=broken)
     config = write_split(tmp_path / "set", "train", [0], [0])
+    whole = (tmp_path / "set" / "data" / "train-00000-of-00001.parquet").read_bytes()
+    broken.write_bytes(whole[:4] + bytes(200) + whole[204:])
+    breaks(r".*/broken\[0\]\*\.parquet: OSError: .*", root=broken)
     breaks(".*: ValueError: .*'other' not found.*", source=f"hf:{config.root}:other")
 
 
@@ -401,14 +424,13 @@ def test_prepared_images_are_the_same_and_changed_files_are_noticed(plain, monke
         limited = load(replace(plain, limit=2), "train")
     assert found.fingerprint() == expected.fingerprint()
     assert found.classes == expected.classes
-    monkeypatch.setattr("iclmsr.data.cache.Unfit.__str__", lambda self: "is old")
     assert (
         limited.fingerprint() == load(replace(plain, limit=2, cache=False), "train").fingerprint()
     )
     columns = {"image": cells(*map(png, range(6, 9))), "label": [0, 1, 0]}
     write(plain.root, columns, image=PICTURE, label=AB)
     os.utime(plain.root, (1, 1))
-    with pytest.warns(UserWarning, match=f"is old: reading the images from {plain.root}"):
+    with pytest.warns(UserWarning, match=f"have changed since: reading .* from {plain.root}"):
         assert numbers(load(plain, "train")) == [6, 7, 8]
 
 
@@ -418,7 +440,9 @@ def test_other_columns_are_prepared_apart(tmp_path):
     config = replace(config, source=f"hf:{config.root}", root=None)
     assert numbers(prepare(replace(config, image_column="left"), "train")) == [0]
     assert numbers(prepare(replace(config, image_column="right"), "train")) == [1]
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    write(tmp_path / "b.parquet", columns, left=PICTURE, right=PICTURE)
+    prepare(replace(config, source=f"hf:{tmp_path}/b.parquet", image_column="left"), "train")
+    assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
 def test_a_run_remembers_the_whole_path(plain, tmp_path, monkeypatch):
