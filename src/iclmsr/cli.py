@@ -103,6 +103,7 @@ def _pretrain(words: list[str]) -> None:
         print(_usage(_pretrain))
 
     from iclmsr.config import PretrainConfig, decode
+    from iclmsr.data.hugging_face import absolute
     from iclmsr.distributed import speaks
     from iclmsr.files import read_json
     from iclmsr.pretrain import pretrain, resume
@@ -132,7 +133,9 @@ def _pretrain(words: list[str]) -> None:
         config = parse_options(PretrainConfig, config, rest)
         paths = {name: getattr(config.data, name) for name in ("root", "masks", "class_list")}
         paths = {name: path.expanduser().absolute() for name, path in paths.items() if path}
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+        source = absolute(config.data.source)
+        data = dataclasses.replace(config.data, source=source, **paths)
+        config = dataclasses.replace(config, data=data)
         out = known.out or Path("runs") / (config.recipe or "run")
         run = pretrain(config, out)
     if speaks():

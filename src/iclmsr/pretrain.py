@@ -75,8 +75,9 @@ def resume(path: Path, *, root: Path | None = None) -> Path:
         device = device_of(world, config.device)
         images = _training_images(config)
         if state is not None and state["data"] != images.fingerprint():
+            place = config.data.root or config.data.source
             raise IclmsrError(
-                f"the images in {config.data.root} are not those that {path} was trained on: "
+                f"the images in {place} are not those that {path} was trained on: "
                 "pass --data.root with the folder that holds them"
             )
         surroundings = _environment(config, world, device, images)

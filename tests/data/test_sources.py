@@ -259,7 +259,7 @@ def test_unknown_source():
     message = r"unknown data\.source 'cifar': did you mean 'cifar10' or 'cifar100'\?"
     fails(message, DataConfig(source="cifar"))
     fails(
-        r"unknown data\.source 'xyz': choose from cifar10, cifar100, folder, imagenet, stl10, "
+        r"unknown data\.source 'xyz': choose from cifar10, cifar100, folder, hf, imagenet, stl10, "
         "synthetic, tiny-imagenet",
         DataConfig(source="xyz"),
     )

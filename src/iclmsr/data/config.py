@@ -21,10 +21,12 @@ class DataConfig:
     source: str = "cifar10"
     """cifar10, cifar100, stl10, tiny-imagenet: as their authors hand them out, or as a folder by
     class; imagenet: train/CLASS and val/CLASS; folder: any images, in one folder per class or
-    not; synthetic: drawn shapes on textured backgrounds, which needs no files."""
+    not; hf:NAME or hf:NAME:SUBSET: a data set on Hugging Face's hub, or hf: files at root, or at
+    hf:PATH, that its package reads; synthetic: drawn shapes on textured backgrounds, which needs
+    no files."""
     root: Path | None = None
     """Where the data set lies: a folder, or a .tar, .tar.gz, .tgz or .zip archive of it, which is
-    read in place; synthetic needs none."""
+    read in place; for hf a .parquet file or a folder; synthetic and hf:NAME need none."""
     image_size: int = 32
     """Height and width of an image, pixels, > 0; images of another size are resized."""
     evaluate_resize: int | None = None
@@ -41,6 +43,12 @@ class DataConfig:
     masks: Path | None = None
     """A folder or archive of foreground masks, or one with a folder masks: under an image's own
     path, but as .png; 0 is background, 128 and more foreground."""
+    image_column: str | None = None
+    """The column of an hf data set that holds images; None is the only one that does."""
+    label_column: str | None = None
+    """The column of classes; None is the only one that is declared as such, if there is one."""
+    mask_column: str | None = None
+    """The column of foreground masks; None is the one called mask, if it holds images; "" none."""
     on_corrupt: Literal["error", "skip"] = "error"
     """An image that does not decode or lacks its mask: stop, or leave it out."""
     cache: bool = True
@@ -67,6 +75,12 @@ class DataConfig:
             )
         if self.class_list is not None and not self.labels:
             raise IclmsrError("data.class-list needs classes: leave out --data.no-labels")
+        for name in ("image_column", "label_column", "mask_column"):
+            if getattr(self, name) is not None and self.source.partition(":")[0] != "hf":
+                raise IclmsrError(
+                    f"data.{name.replace('_', '-')} is for data.source hf, images in columns, not "
+                    f"for {self.source!r}: leave it out"
+                )
         if not all(map(math.isfinite, self.mean)):
             raise IclmsrError(f"data.mean must be finite, got {self.mean}")
         if not all(0 < std < math.inf for std in self.std):

@@ -86,8 +86,8 @@ def _check_classes(listing: Listing, failed: set[int]) -> None:
     """Raises if all images of a class were tried in vain."""
     there, lost = Counter(listing.labels), Counter(listing.labels[index] for index in failed)
     for label, count in sorted(lost.items()):
-        if count == there[label]:
-            what = f"class {listing.classes[label]!r} in " if listing.classes else ""
+        if count == there[label] and (label >= 0 or len(there) == 1):
+            what = f"class {listing.classes[label]!r} in " if label >= 0 else ""
             raise IclmsrError(
                 f"not one image of {what}{listing.tree.where('')} can be used: "
                 f"all {count:,} left out"

@@ -12,6 +12,7 @@ from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
 from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import read_images
+from iclmsr.data.hugging_face import named_by, read_hugging_face
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.images import ImageSet
@@ -101,6 +102,18 @@ def _masks(path: Path) -> Tree:
     return tree.below("masks") if "masks" in tree.folders() else tree
 
 
+def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+    """A data set on Hugging Face's hub, or local files that its package reads."""
+    known = _on_disk(config, split)
+    place_of(config)
+    if config.masks is not None:
+        raise IclmsrError(
+            f"data.masks is for images in files, which source {config.source!r} does not have: "
+            "name the column that holds masks with --data.mask-column"
+        )
+    return read_hugging_face(config, known, draw)
+
+
 def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """Images made on the spot."""
     _check_no_files(config)
@@ -138,6 +151,27 @@ def root_of(config: DataConfig) -> Path:
     return config.root
 
 
+def place_of(config: DataConfig) -> Path | None:
+    """Where the data lie, which exists; None if the source itself names them."""
+    if not named_by(config.source):
+        return root_of(config)
+    if config.root is not None:
+        raise IclmsrError(
+            f"data.source {config.source!r} names the data, and so does data.root "
+            f"{printable(config.root)}: leave out one, or pass --data.source hf"
+        )
+    return None
+
+
+def kind_of(source: str) -> str:
+    """The name of a source in SOURCES, where ``hf:NAME`` is ``hf``.
+
+    >>> kind_of("hf:uoft-cs/cifar10"), kind_of("stl10")
+    ('hf', 'stl10')
+    """
+    return "hf" if source.startswith("hf:") else source
+
+
 def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
     """The split, if data sets on disk have it; they are pretrained on ``train``."""
     if split in ("pretrain", "train"):
@@ -153,6 +187,7 @@ SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet]] = {
     "cifar10": partial(_cifar, CIFAR10),
     "cifar100": partial(_cifar, CIFAR100),
     "folder": _files,
+    "hf": _hugging_face,
     "imagenet": _files,
     "stl10": _stl10,
     "synthetic": _synthetic,

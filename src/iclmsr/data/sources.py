@@ -8,9 +8,10 @@ from iclmsr.data import cache
 from iclmsr.data.archives import find_official
 from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
+from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
-from iclmsr.data.readers import OFFICIAL, SOURCES, root_of
+from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
 from iclmsr.data.resize import centre_view
 from iclmsr.errors import IclmsrError, nearest
 
@@ -42,7 +43,7 @@ def load(config: DataConfig, split: str) -> ImageSet:
     draw = Draw(config.limit if limited else None, config.seed)
     images = _prepared(config, split, draw)
     if images is None:
-        images = SOURCES[config.source](config, split, draw)
+        images = SOURCES[kind_of(config.source)](config, split, draw)
     if split == "pretrain":
         return images
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
@@ -71,13 +72,13 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
         raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
     path = _cache_path(config, split)
     with cache.held(path):
-        stamp = cache.stamp(_places(config))
+        stamp = _stamp(config)
         try:
             return cache.read(path, stamp).images
         except cache.Unfit:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
-                images = SOURCES[config.source](config, split, Draw())
+                images = SOURCES[kind_of(config.source)](config, split, Draw())
             remarks = tuple(str(one.message) for one in caught)
             cache.write(path, stamp, cache.Cached(images, remarks))
             del images  # lest it lie in memory twice
@@ -94,11 +95,11 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     if not path.exists():
         return None
     try:
-        cached = cache.read(path, cache.stamp(_places(config)))
+        cached = cache.read(path, _stamp(config))
     except cache.Unfit as error:
         warnings.warn(
-            f"{printable(path)} {error}: reading the images from {printable(root_of(config))}; "
-            "`iclmsr data prepare` makes it anew",
+            f"{printable(path)} {error}: reading the images from "
+            f"{printable(config.root or config.source)}; `iclmsr data prepare` makes it anew",
             stacklevel=3,
         )
         return None
@@ -115,22 +116,26 @@ def _cache_path(config: DataConfig, split: str) -> Path:
         split = "train"
     paths = [
         None if path is None else str(path.expanduser().resolve())
-        for path in (root_of(config), config.masks, config.class_list)
+        for path in (place_of(config), config.masks, config.class_list)
     ]
-    settings = (config.image_size, config.labels, config.on_corrupt)
-    return cache.path_for(f"{config.source}-{split}", *paths, *settings)
+    columns = (config.image_column, config.label_column, config.mask_column)
+    settings = (config.source, config.image_size, config.labels, config.on_corrupt, *columns)
+    return cache.path_for(f"{kind_of(config.source)}-{split}", *paths, *settings)
 
 
-def _places(config: DataConfig) -> list[Path]:
-    """Files and folders that the images are read from."""
+def _stamp(config: DataConfig) -> str:
+    """What changes when the data do, found without reading them."""
+    beside = list(filter(None, (config.masks, config.class_list)))
+    if kind_of(config.source) == "hf":
+        return cache.stamp(beside) + fingerprint(config)
     root = root_of(config)
     found = find_official(root, OFFICIAL.get(config.source, ()))
-    return [root if found is None else found[0], *filter(None, (config.masks, config.class_list))]
+    return cache.stamp([root if found is None else found[0], *beside])
 
 
 def _check_source(config: DataConfig) -> None:
     """Raises unless there is such a source."""
-    if config.source not in SOURCES:
+    if kind_of(config.source) not in SOURCES:
         raise IclmsrError(
             f"unknown data.source {config.source!r}: {nearest(config.source, SOURCES)}"
         )
