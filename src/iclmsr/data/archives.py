@@ -159,7 +159,7 @@ def regular(
             raise _refused(place, name, "is not a plain file")
         yield name, member
     # tarfile takes a damaged header for the end; the real one is followed by zeros only.
-    ends = stream.tell() > archive.offset
+    ends = stream.tell() >= archive.offset + tarfile.BLOCKSIZE  # one that is cut off, too
     while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
         ends = ends and not any(rest)
     if not ends:

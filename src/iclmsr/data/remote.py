@@ -56,7 +56,7 @@ class Patience:
             except Exception as error:  # every file system has errors of its own
                 if tried == len(delays) or _lasting(error):
                     times = "once" if tried == 0 else f"{tried + 1} times"
-                    reason = " ".join(f"{type(error).__name__}: {error}".split())
+                    reason = self._reason(error)
                     raise IclmsrError(
                         f"cannot read {url}: tried {times}, last: {reason}"
                     ) from error
