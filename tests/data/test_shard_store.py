@@ -264,3 +264,29 @@ def test_one_waits_for_another_that_fetches(folder, store):
         fcntl.flock(file, fcntl.LOCK_UN)
         assert found.result(10) == content
         assert server.requests == []
+
+
+def test_one_waits_for_another_that_fails(folder, store):
+    """And fetches the shard itself."""
+    store.folder.mkdir(parents=True)
+    content = CONTENT["000000.tar"]
+    part = store.folder / f".{sha256(content)}.{SIZE}.part"
+    with serve(folder) as server, part.open("wb") as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = pool.submit(fetch, store, server)
+        with pytest.raises(TimeoutError):
+            found.result(0.2)
+        part.unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert found.result(10) == content
+
+
+def test_a_shard_that_came_before_the_lock_did(folder, store):
+    content = CONTENT["000000.tar"]
+    with serve(folder) as server:
+        fetch(store, server)
+        count = len(server.requests)
+        digest = sha256(content)
+        assert store._fetch(f"{server.url}/000000.tar", SIZE, digest, digest) is None
+        assert len(server.requests) == count
+    assert not list(store.folder.glob(".*.part"))
