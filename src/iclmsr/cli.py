@@ -120,7 +120,7 @@ def _pretrain(words: list[str]) -> None:
         if known.out is not None:
             raise IclmsrError("--resume goes on in its own folder: leave out --out")
         parser = Parser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--data.root", dest="root", type=Path)
+        parser.add_argument("--data.root", dest="root")
         moved, unknown = parser.parse_known_args(rest)
         if unknown:
             raise IclmsrError(
@@ -132,7 +132,11 @@ def _pretrain(words: list[str]) -> None:
         config = recipe(name).config if name else decode(PretrainConfig, read_json(known.config))
         config = parse_options(PretrainConfig, config, rest)
         paths = {name: getattr(config.data, name) for name in ("root", "masks", "class_list")}
-        paths = {name: path.expanduser().absolute() for name, path in paths.items() if path}
+        paths = {  # a URL is a str
+            name: path.expanduser().absolute()
+            for name, path in paths.items()
+            if isinstance(path, Path)
+        }
         source = absolute(config.data.source)
         data = dataclasses.replace(config.data, source=source, **paths)
         config = dataclasses.replace(config, data=data)

@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
             return Session(config, folder, images, world, device).run()
 
 
-def resume(path: Path, *, root: Path | None = None) -> Path:
+def resume(path: Path, *, root: Path | str | None = None) -> Path:
     """Continues a run exactly where its newest good checkpoint left it.
 
     Args:

@@ -169,7 +169,7 @@ def test_members_that_are_no_files_are_refused(tmp_path, kind, message):
 def test_every_truncated_archive_is_an_error(tmp_path, name):
     path = pack(tmp_path / name, {name: png() for name in NAMES})
     content = path.read_bytes()
-    for length in [0, 1, 511, 512, *range(700, len(content), 1024)]:
+    for length in [0, 1, 511, 512, *range(700, len(content), 512)]:
         if name == "set.tar" and not any(content[length:]):
             continue  # only zeros are missing
         path.write_bytes(content[:length])

@@ -130,11 +130,24 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
         packed = place.name.endswith("gz")
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            yield _regular(place, archive, stream)
+            members = regular(place, archive, stream)
+            yield ((name, partial(_stream, archive, member)) for name, member in members)
 
 
-def _regular(place: Path, archive: tarfile.TarFile, stream: IO[bytes]) -> Members:
-    """The regular files; raises at anything that is neither one nor a folder."""
+def regular(
+    place: Path | str, archive: tarfile.TarFile, stream: IO[bytes]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """The regular files of a tar archive by their path.
+
+    Args:
+        place: What it is called, for messages.
+        archive: The archive, at its beginning.
+        stream: What it is read from.
+
+    Raises:
+        IclmsrError: A member leads out of it, or is neither a file nor a folder.
+        tarfile.TarError: It is truncated or damaged.
+    """
     for member in archive:
         name = _safe_name(place, member.name)
         if member.islnk() or member.issym():
@@ -144,9 +157,9 @@ def _regular(place: Path, archive: tarfile.TarFile, stream: IO[bytes]) -> Member
             continue
         if not member.isreg() or member.issparse():
             raise _refused(place, name, "is not a plain file")
-        yield name, partial(_stream, archive, member)
+        yield name, member
     # tarfile takes a damaged header for the end; the real one is followed by zeros only.
-    ends = stream.tell() > archive.offset
+    ends = stream.tell() >= archive.offset + tarfile.BLOCKSIZE  # one that is cut off, too
     while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
         ends = ends and not any(rest)
     if not ends:
@@ -181,7 +194,7 @@ def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Members:
             yield name, partial(archive.open, info)
 
 
-def _safe_name(place: Path, name: str) -> str:
+def _safe_name(place: Path | str, name: str) -> str:
     """The path in its plain form, if it stays in the archive."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -189,7 +202,7 @@ def _safe_name(place: Path, name: str) -> str:
     return path.as_posix()
 
 
-def _refused(place: Path, name: str, why: str) -> IclmsrError:
+def _refused(place: Path | str, name: str, why: str) -> IclmsrError:
     """The error for a member that no archive of images needs."""
     return IclmsrError(f"{place}: refusing this archive: its member '{printable(name)}' {why}")
 

@@ -26,6 +26,8 @@ class Epoch:
         mean: Of each channel, in [0, 1].
         std: Of each channel, > 0.
         part: Which of how many equal parts of each batch to make: a process's own share.
+        order: (N,) int64 permutation of the images, made for this seed and epoch, where not any
+            will do (:func:`iclmsr.data.shard_order.shard_order`).
     """
 
     def __init__(
@@ -40,12 +42,15 @@ class Epoch:
         mean: Sequence[float],
         std: Sequence[float],
         part: tuple[int, int] = (0, 1),
+        order: Tensor | None = None,
     ) -> None:
         count, _, height, width = images.shape
         self.images, self.batch_size, self.part = images, batch_size, part
         self.configs = [config.for_view(view) for view in range(view_count)]
         self.mean, self.std = mean, std
-        self.order = torch.randperm(count, generator=generator(seed, "order", epoch))
+        if order is None:
+            order = torch.randperm(count, generator=generator(seed, "order", epoch))
+        self.order = order
         self.parameters = [
             draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
             for view, own in enumerate(self.configs)

@@ -24,9 +24,11 @@ class DataConfig:
     not; hf:NAME or hf:NAME:SUBSET: a data set on Hugging Face's hub, or hf: files at root, or at
     hf:PATH, that its package reads; synthetic: drawn shapes on textured backgrounds, which needs
     no files."""
-    root: Path | None = None
+    root: str | Path | None = None
     """Where the data set lies: a folder, or a .tar, .tar.gz, .tgz or .zip archive of it, which is
-    read in place; for hf a .parquet file or a folder; synthetic and hf:NAME need none."""
+    read in place; for folder and imagenet also shards: a folder or URL where `iclmsr data shard`
+    wrote them, or any WebDataset's as PATH/name-{000..099}.tar; for hf a .parquet file or a
+    folder; synthetic and hf:NAME need none."""
     image_size: int = 32
     """Height and width of an image, pixels, > 0; images of another size are resized."""
     evaluate_resize: int | None = None
@@ -40,9 +42,9 @@ class DataConfig:
     """Whether folders are classes; if not, images at any depth are read without labels."""
     class_list: Path | None = None
     """A text file that names the classes to use, one a line; None uses all."""
-    masks: Path | None = None
+    masks: str | Path | None = None
     """A folder or archive of foreground masks, or one with a folder masks: under an image's own
-    path, but as .png; 0 is background, 128 and more foreground."""
+    path, but as .png; 0 is background, 128 and more foreground. Or shards, as root."""
     image_column: str | None = None
     """The column of an hf data set that holds images; None is the only one that does."""
     label_column: str | None = None
@@ -53,6 +55,8 @@ class DataConfig:
     """An image that does not decode or lacks its mask: stop, or leave it out."""
     cache: bool = True
     """Whether images that `iclmsr data prepare` has decoded are mapped into memory from there."""
+    shard_cache: float = 32.0
+    """How much of the disk shards from a URL may take, GiB, > 0; those used least recently go."""
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     """Mean of each channel, subtracted from pixels in [0, 1]."""
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
@@ -63,6 +67,10 @@ class DataConfig:
     """What the synthetic images look like."""
 
     def __post_init__(self) -> None:
+        for name in ("root", "masks"):
+            value = getattr(self, name)
+            if isinstance(value, str) and "://" not in value:  # a path would lose a slash of a URL
+                object.__setattr__(self, name, Path(value))
         for name in ("image_size", "evaluate_resize", "evaluate_crop"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -81,6 +89,8 @@ class DataConfig:
                     f"data.{name.replace('_', '-')} is for data.source hf, images in columns, not "
                     f"for {self.source!r}: leave it out"
                 )
+        if not 0 < self.shard_cache < math.inf:
+            raise IclmsrError(f"data.shard-cache must be > 0 GiB, got {self.shard_cache}")
         if not all(map(math.isfinite, self.mean)):
             raise IclmsrError(f"data.mean must be finite, got {self.mean}")
         if not all(0 < std < math.inf for std in self.std):

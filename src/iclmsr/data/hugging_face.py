@@ -120,7 +120,7 @@ def _load(config: DataConfig) -> dict[str, Any]:
     """Every split as a ``datasets.Dataset``; raises what the package says in one line."""
     datasets = _package()
     name, _, subset = config.source.partition(":")[2].partition(":")
-    path = config.root or Path(name).expanduser()
+    path = Path(config.root or name).expanduser()
     try:
         with _quiet(datasets):
             if any((path / file).is_file() for file in SAVED):

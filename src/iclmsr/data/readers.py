@@ -19,9 +19,10 @@ from iclmsr.data.images import ImageSet
 from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
 from iclmsr.data.resize import resized
+from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.stl10 import PLACES, STL10, holds_stl10, read_stl10
 from iclmsr.data.synthetic import make_synthetic
-from iclmsr.data.trees import Tree, open_tree
+from iclmsr.data.trees import SHARD_CACHE, Tree, open_tree
 from iclmsr.errors import IclmsrError
 
 
@@ -60,7 +61,15 @@ def _instead(
 
 def _files(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """Images by class, or without any; ImageNet's test images are those for validation."""
-    return _read(open_tree(root_of(config)), list_folder, config, split, draw)
+    return _read(_tree(config), list_folder, config, split, draw)
+
+
+def _tree(config: DataConfig) -> Tree:
+    """The files at ``config.root``, which may be a URL."""
+    root = config.root
+    if root is None or not names_shards(root):
+        root = root_of(config)
+    return open_tree(root, config.shard_cache)
 
 
 def _tiny_imagenet(config: DataConfig, split: str, draw: Draw) -> ImageSet:
@@ -80,9 +89,8 @@ def _read(
     tree = top(tree)
     masks, apart = None, ""
     if config.masks is not None:
-        masks = _masks(config.masks)
-        place, within = masks.place.resolve(), tree.place.resolve()
-        apart = place.relative_to(within).as_posix() if place.is_relative_to(within) else ""
+        masks = open_masks(config.masks, config.shard_cache)
+        apart = apart_of(masks, tree)
     folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
     rules = Rules(folders, config.labels, config.class_list, apart)
     return read_images(
@@ -94,11 +102,21 @@ def _read(
     )
 
 
-def _masks(path: Path) -> Tree:
-    """The tree of masks: a folder masks in it, or all of it."""
-    if not path.exists():
+def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
+    """The masks at a place: a folder masks in it, those in its shards, or all of it.
+
+    Args:
+        path: A folder, an archive or shards.
+        shard_cache: How much of the disk shards from a URL may take, GiB.
+
+    Raises:
+        IclmsrError: It does not exist, or the shards have no masks.
+    """
+    if isinstance(path, Path) and not names_shards(path) and not path.exists():
         raise IclmsrError(f"data.masks {printable(path)} does not exist")
-    tree = top(open_tree(path))
+    tree = top(open_tree(path, shard_cache))
+    if isinstance(tree, ShardTree):
+        return tree.masks()
     return tree.below("masks") if "masks" in tree.folders() else tree
 
 
@@ -112,6 +130,13 @@ def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
             "name the column that holds masks with --data.mask-column"
         )
     return read_hugging_face(config, known, draw)
+
+
+def apart_of(masks: Tree, tree: Tree) -> str:
+    """The folder of ``tree`` that holds ``masks`` and no images; empty if there is none."""
+    place, within = masks.place.resolve(), tree.place.resolve()
+    inside = place.is_relative_to(within) and place != within
+    return place.relative_to(within).as_posix() if inside else ""
 
 
 def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
@@ -134,11 +159,16 @@ def _check_no_files(config: DataConfig) -> None:
 
 
 def root_of(config: DataConfig) -> Path:
-    """``config.root``, if it exists."""
+    """``config.root``, if it exists on this machine."""
     if config.root is None:
         raise IclmsrError(
             f"data.root is not set: pass --data.root PATH, where the data of source "
             f"{config.source!r} lies, or --data.source synthetic, which needs none"
+        )
+    if isinstance(config.root, str):
+        raise IclmsrError(
+            f"data.source {config.source!r} cannot be read from {config.root}: a URL has shards, "
+            "which `iclmsr data shard` makes and --data.source folder or imagenet reads"
         )
     try:
         config.root.stat()

@@ -13,6 +13,7 @@ from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
 from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
 from iclmsr.data.resize import centre_view
+from iclmsr.data.shards import names_shards
 from iclmsr.errors import IclmsrError, nearest
 
 __all__ = ["OFFICIAL", "SOURCES", "DataConfig", "load", "prepare"]
@@ -70,6 +71,11 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
     _check_source(config)
     if config.source == "synthetic":
         raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
+    if _elsewhere(config):
+        raise IclmsrError(
+            f"data.root {config.root} or data.masks is a URL or a pattern: only files in folders "
+            "and archives on this machine can be prepared, shards of a URL are kept as they are"
+        )
     path = _cache_path(config, split)
     with cache.held(path):
         stamp = _stamp(config)
@@ -89,7 +95,7 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
 
 def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     """Images that :func:`prepare` has decoded, or None; warns where they are of no use."""
-    if not config.cache or config.source == "synthetic":
+    if not config.cache or config.source == "synthetic" or _elsewhere(config):
         return None
     path = _cache_path(config, split)
     if not path.exists():
@@ -115,7 +121,7 @@ def _cache_path(config: DataConfig, split: str) -> Path:
     if split == "pretrain" and config.source != "stl10":
         split = "train"
     paths = [
-        None if path is None else str(path.expanduser().resolve())
+        None if path is None else str(Path(path).expanduser().resolve())
         for path in (place_of(config), config.masks, config.class_list)
     ]
     columns = (config.image_column, config.label_column, config.mask_column)
@@ -125,12 +131,17 @@ def _cache_path(config: DataConfig, split: str) -> Path:
 
 def _stamp(config: DataConfig) -> str:
     """What changes when the data do, found without reading them."""
-    beside = list(filter(None, (config.masks, config.class_list)))
+    beside = [Path(path) for path in (config.masks, config.class_list) if path is not None]
     if kind_of(config.source) == "hf":
         return cache.stamp(beside) + fingerprint(config)
     root = root_of(config)
     found = find_official(root, OFFICIAL.get(config.source, ()))
     return cache.stamp([root if found is None else found[0], *beside])
+
+
+def _elsewhere(config: DataConfig) -> bool:
+    """Whether images or masks are in shards that lie at a URL or are named by a pattern."""
+    return names_shards(config.root) or names_shards(config.masks)
 
 
 def _check_source(config: DataConfig) -> None:

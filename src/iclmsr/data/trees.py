@@ -14,6 +14,8 @@ from iclmsr.errors import IclmsrError
 
 Content = bytes | OSError
 """What reading a file gave."""
+SHARD_CACHE = 32.0
+"""GiB of the disk that shards from a URL may take, unless said otherwise."""
 Opener = Callable[[Path], AbstractContextManager[Members]]
 
 
@@ -173,15 +175,22 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or "/." in name
 
 
-def open_tree(path: Path) -> Tree:
+def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     """The files in a folder, or in a tar or zip archive, which is never unpacked to disk.
 
     Args:
-        path: The folder or the archive.
+        path: The folder or the archive; or shards (:func:`iclmsr.data.shards.open_shards`).
+        shard_cache: How much of the disk shards from a URL may take, GiB.
 
     Raises:
         IclmsrError: It is neither, or the archive is damaged.
     """
+    from iclmsr.data.shard_store import GIB, ShardStore
+    from iclmsr.data.shards import are_shards, open_shards  # a tree of this module's kind
+
+    if are_shards(path):
+        return open_shards(path, ShardStore(room=int(shard_cache * GIB)))
+    path = Path(path)
     if path.is_dir():
         return Folder(path)
     if path.name.endswith(TAR_SUFFIXES):

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files at a URL, read patiently: over HTTP, from S3 and whatever else fsspec knows."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from iclmsr.errors import IclmsrError
+
+Value = TypeVar("Value")
+TRANSIENT = (408, 425, 429)
+"""HTTP's own words for "later", among those that say that the request is wrong."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        tries: How often, >= 1.
+        first: Wait after the first failure, seconds; it doubles with each.
+        longest: The longest wait, seconds.
+        timeout: How long a server may send nothing, seconds.
+        chunk: Bytes that one request asks for: what is lost when it is cut off.
+        sleep: Waits so many seconds.
+    """
+
+    tries: int = 8
+    first: float = 0.5
+    longest: float = 30.0
+    timeout: float = 60.0
+    chunk: int = 16 << 20
+    sleep: Callable[[float], None] = time.sleep
+
+    def delays(self) -> list[float]:
+        """The waits between the tries, seconds.
+
+        >>> Patience(tries=5, longest=3).delays()
+        [0.5, 1.0, 2.0, 3]
+        """
+        return [min(self.first * 2**number, self.longest) for number in range(self.tries - 1)]
+
+    def keep_trying(self, url: str, action: Callable[[], Value]) -> Value:
+        """What ``action`` returns as soon as it does not raise.
+
+        Raises:
+            IclmsrError: It raised at every try, or for a reason that time does not heal.
+        """
+        delays = self.delays()
+        for tried in range(self.tries):
+            try:
+                return action()
+            except IclmsrError:
+                raise
+            except Exception as error:  # every file system has errors of its own
+                if tried == len(delays) or _lasting(error):
+                    times = "once" if tried == 0 else f"{tried + 1} times"
+                    reason = self._reason(error)
+                    raise IclmsrError(
+                        f"cannot read {url}: tried {times}, last: {reason}"
+                    ) from error
+            self.sleep(delays[tried])
+        raise AssertionError("patience.tries must be >= 1")
+
+    def _reason(self, error: Exception) -> str:
+        """An exception in one line."""
+        if isinstance(error, TimeoutError):
+            return f"nothing came for {self.timeout:g} seconds"
+        return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _lasting(error: Exception) -> bool:
+    """Whether to try again is of no use."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    status = getattr(cause or error, "status", None)  # fsspec says "not found" whatever it was
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in TRANSIENT
+    return cause is None and isinstance(error, FileNotFoundError | PermissionError)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Reads files by their URL.
+
+    Attributes:
+        patience: How long it tries.
+    """
+
+    patience: Patience = Patience()
+
+    def read(self, url: str) -> bytes:
+        """The whole file.
+
+        Raises:
+            IclmsrError: It cannot be had, with the URL, the tries and the last reason.
+        """
+
+        def whole() -> bytes:
+            files, path = self._files(url)
+            return bytes(files.cat_file(path))
+
+        return self.patience.keep_trying(url, whole)
+
+    def size(self, url: str) -> int:
+        """The file's length, bytes.
+
+        Raises:
+            IclmsrError: As :meth:`read`; or the server does not say.
+        """
+
+        def ask() -> Any:
+            files, path = self._files(url)
+            return files.info(path)["size"]
+
+        size = self.patience.keep_trying(url, ask)
+        if size is None:
+            raise IclmsrError(f"cannot read {url}: its server does not say how long it is")
+        return int(size)
+
+    def pieces(self, url: str, size: int, start: int = 0) -> Iterator[bytes]:
+        """The file from ``start`` on, one piece after the other, none twice.
+
+        Args:
+            url: The file.
+            size: Its length, bytes.
+            start: Where to begin, bytes.
+
+        Raises:
+            IclmsrError: As :meth:`read`.
+        """
+        while start < size:
+            end = min(start + self.patience.chunk, size)
+
+            def piece(start: int = start, end: int = end) -> bytes:
+                return self._range(url, start, end, size)
+
+            data = self.patience.keep_trying(url, piece)
+            yield data
+            start += len(data)
+
+    def _range(self, url: str, start: int, end: int, size: int) -> bytes:
+        """Bytes from ``start`` to ``end``, or to the end where the server sends it all."""
+        files, path = self._files(url)
+        data = bytes(files.cat_file(path, start=start, end=end))
+        if len(data) == size != end - start:  # a server that does not know ranges
+            return data[start:]
+        if len(data) != end - start:
+            raise EOFError(f"got {len(data):,} bytes of {end - start:,}")
+        return data
+
+    def _files(self, url: str) -> tuple[Any, str]:
+        """The file system, and the file's path in it; fsspec keeps connections for both."""
+        try:
+            import fsspec
+
+            options: dict[str, Any] = {}
+            if url.startswith(("http://", "https://")):
+                import aiohttp
+
+                seconds = self.patience.timeout
+                limits = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+                options["client_kwargs"] = {"timeout": limits}
+                options["headers"] = {"Accept-Encoding": "identity"}
+            files, path = fsspec.core.url_to_fs(url, **options)
+        except ImportError as error:
+            raise IclmsrError(
+                f"reading {url} needs a package that is not installed ({error}): "
+                "pip install 'iclmsr[shards]' for http, s3fs for s3, gcsfs for gs"
+            ) from error
+        except ValueError as error:
+            raise IclmsrError(f"cannot read {url}: {error}") from error
+        return files, path

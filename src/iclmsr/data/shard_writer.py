@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data set as tar shards: large files, each a fair sample of the images."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import torch
+
+from iclmsr.data.folder import mask_name
+from iclmsr.data.listing import FOLDERS, Listing, Rules, classes_of, images_in, list_folder
+from iclmsr.data.names import printable
+from iclmsr.data.shard_index import (
+    FIRST,
+    NAME,
+    Index,
+    Sample,
+    Shard,
+    decode_index,
+    decode_shard,
+    encode_index,
+)
+from iclmsr.data.trees import Folder, Tree
+from iclmsr.errors import IclmsrError
+from iclmsr.files import write_atomic
+from iclmsr.seeds import generator
+
+BLOCK = tarfile.BLOCKSIZE
+JOURNAL = ".shards.jsonl"
+SHARD_SIZE = 256 << 20
+Looks = dict[str, tuple[int, int]]
+"""A file's size in bytes, and a number that changes with its content."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One shard: its name, and the images in it with their keys and labels."""
+
+    name: str
+    images: list[tuple[str, str, int]] = field(default_factory=list)
+
+
+def shard(
+    tree: Tree,
+    out: Path,
+    *,
+    masks: Tree | None = None,
+    apart: str = "",
+    shard_size: int = SHARD_SIZE,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Index:
+    """Writes a folder or archive of images as uncompressed WebDataset shards with an index.
+
+    ``SPLIT/000000.tar`` and so on, where there are folders of splits: members ``KEY.jpg`` (or what
+    the file's suffix is), ``KEY.cls`` with the label as text, ``KEY.mask.png``; files as they are,
+    in an order drawn at random. ``index.json`` comes last. The same data and settings give the
+    same bytes. A run that was stopped goes on where it was: shards that are there and have the
+    right SHA-256 are kept. An archive is read once, and then once more for each shard.
+
+    Args:
+        tree: The images, as :func:`iclmsr.data.listing.list_folder` reads them.
+        out: The folder to make; it is empty or has shards of the same data and settings.
+        masks: Masks under the images' own paths, but with ``.png`` at the end.
+        apart: A folder in the tree that holds no images, but masks; empty if there is none.
+        shard_size: The largest size of a shard, bytes, >= 1; one that has a single image may be
+            larger. A shard is made in memory.
+        seed: Of the order.
+        say: Told what was written.
+
+    Raises:
+        IclmsrError: There are no images, one cannot be read, or the folder holds other things or
+            cannot be written to; a shard is there whole or not at all.
+    """
+    if shard_size < 1:
+        raise IclmsrError(f"--shard-size must be >= 1 byte, got {shard_size}")
+    if out.resolve().is_relative_to(tree.place.resolve()):
+        raise IclmsrError(f"{printable(out)} lies in the images' own folder: choose another one")
+    listings = _listings(tree, apart)
+    images = [name for listing in listings.values() for name in listing.files]
+    looks = _looks(tree, images)
+    drawn = {} if masks is None else _looks(masks, [mask_name(name) for name in images])
+    text = repr((shard_size, seed, sorted(looks.items()), sorted(drawn.items())))
+    stamp = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    plans = list(_plans(listings, looks, drawn, shard_size, seed))
+    with _journal(out, stamp) as (known, journal):
+        shards = []
+        for number, plan in enumerate(plans, start=1):
+            done = known.get(plan.name)
+            if done is None or not _is_there(out, done):
+                done = _write(out, plan, tree, masks)
+                _note(journal, _line(done))
+                say(f"wrote {plan.name}, {number} of {len(plans)}: {done.bytes:,} bytes")
+            shards.append(done)
+        classes = {folder: listing.classes for folder, listing in listings.items()}
+        index = Index(stamp, classes, tuple(shards))
+        write_atomic(out / NAME, encode_index(index))
+        (out / JOURNAL).unlink()
+    return index
+
+
+def _listings(tree: Tree, apart: str) -> dict[str, Listing]:
+    """The images by the folder of their split; whatever may be one is."""
+    inside = tree.folders()
+    names = [name for group in FOLDERS.values() for name in group if name in inside]
+    rules = Rules(FOLDERS, apart=apart)
+    if not names:
+        return {"": list_folder(tree, "train", rules)}
+    return {name: _listing(tree, name, rules) for name in names}
+
+
+def _listing(tree: Tree, folder: str, rules: Rules) -> Listing:
+    """The images of one split, with classes or without."""
+    classes = classes_of(tree, folder, rules)
+    if not classes:
+        files = images_in(tree, folder, rules)
+        return Listing(tree, files, (-1,) * len(files), ())
+    groups = [images_in(tree, f"{folder}/{name}", rules) for name in classes]
+    labels = tuple(label for label, group in enumerate(groups) for _ in group)
+    return Listing(tree, tuple(name for group in groups for name in group), labels, classes)
+
+
+def _looks(tree: Tree, names: Sequence[str]) -> Looks:
+    """What files are like, without reading them where that can be; missing ones are left out."""
+    found: Looks = {}
+    if isinstance(tree, Folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(f"{tree.place}/{name}")  # noqa: PTH116 - half the time
+                found[name] = status.st_size, status.st_mtime_ns
+        return found
+    for name, content in tree.contents(names):
+        if isinstance(content, bytes):
+            found[name] = len(content), zlib.crc32(content)
+    return found
+
+
+def _plans(
+    listings: dict[str, Listing], looks: Looks, masks: Looks, shard_size: int, seed: int
+) -> Iterator[_Plan]:
+    """Which images each shard gets."""
+    first = 0
+    for folder, listing in listings.items():
+        order = torch.randperm(len(listing.files), generator=generator(seed, "shards", folder))
+        prefix = f"{folder}/" if folder else ""
+        number, plan, total = 0, _Plan(prefix + FIRST), 2 * BLOCK
+        for at, index in enumerate(order.tolist()):
+            name, label = listing.files[index], listing.labels[index]
+            sizes = [looks.get(name, (0, 0))[0], *masks.get(mask_name(name), ())[:1]]
+            sizes += [len(str(label))] * (label >= 0)
+            size = sum(BLOCK + _padded(length) for length in sizes)
+            if plan.images and total + size > shard_size:
+                yield plan
+                number, total = number + 1, 2 * BLOCK
+                plan = _Plan(f"{prefix}{number:06d}.tar")
+            plan.images.append((f"{first + at:08d}", name, label))
+            total += size
+        yield plan
+        first += len(order)
+
+
+def _padded(size: int) -> int:
+    """The bytes that a tar archive needs for a file's content."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _write(out: Path, plan: _Plan, tree: Tree, masks: Tree | None) -> Shard:
+    """Makes a shard in memory and writes it."""
+    files = dict(tree.contents([name for _, name, _ in plan.images]))
+    drawn = {}
+    if masks is not None:
+        drawn = dict(masks.contents([mask_name(name) for _, name, _ in plan.images]))
+    parts, samples, offset = list[bytes](), [], 0
+
+    def add(name: str, content: bytes) -> tuple[int, int]:
+        nonlocal offset
+        header = tarfile.TarInfo(name)
+        header.size = len(content)
+        parts.extend((header.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % BLOCK)))
+        begin = offset + BLOCK
+        offset = begin + _padded(len(content))
+        return begin, len(content)
+
+    for key, name, label in plan.images:
+        content = files.get(name, FileNotFoundError(2, os.strerror(2)))
+        if isinstance(content, OSError):
+            raise IclmsrError(f"cannot read {tree.where(name)}: {content.strerror}") from content
+        spots = [*add(key + PurePosixPath(name).suffix.lower(), content)]
+        mask = drawn.get(mask_name(name))
+        if isinstance(mask, bytes):
+            spots += add(f"{key}.mask.png", mask)
+        samples.append(Sample(key, name, label, *spots))
+        if label >= 0:
+            add(f"{key}.cls", str(label).encode())
+    parts.append(bytes(2 * BLOCK))
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    path = out / plan.name
+    with _writable(path.parent):
+        path.parent.mkdir(exist_ok=True)
+    write_atomic(path, *parts)
+    return Shard(plan.name, offset + 2 * BLOCK, digest.hexdigest(), tuple(samples))
+
+
+def _is_there(out: Path, shard: Shard) -> bool:
+    """Whether a shard has been written and is as it was."""
+    try:
+        with (out / shard.name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _journal(out: Path, stamp: str) -> Iterator[tuple[dict[str, Shard], IO[bytes]]]:
+    """The shards that a run before this one wrote, and where to note others; locked."""
+    path = out / JOURNAL
+    with contextlib.ExitStack() as stack:
+        with _writable(out):
+            out.mkdir(parents=True, exist_ok=True)
+            new = not path.exists() and not (out / NAME).exists()
+            if new and any(out.iterdir()):
+                raise _taken(out, "is not empty")
+            file = stack.enter_context(path.open("a+b"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise IclmsrError(f"another process writes shards to {printable(out)}") from None
+            file.seek(0)
+            lines = file.read().splitlines(keepends=True)
+            for scrap in [*out.glob(".*.tmp"), *out.glob("*/.*.tmp")]:
+                scrap.unlink()
+        head = json.dumps({"stamp": stamp}).encode() + b"\n"
+        known: dict[str, Shard] = {}
+        if (out / NAME).exists():
+            done = decode_index((out / NAME).read_bytes(), printable(out / NAME))
+            same, known = done.stamp == stamp, {one.name: one for one in done.shards}
+        else:
+            same = not lines or lines[0] == head or not lines[0].endswith(b"\n")
+        if not same:
+            if not lines:
+                path.unlink()
+            raise _taken(out, "has shards of other images or settings")
+        for line in lines[1:]:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off
+                one = decode_shard(json.loads(line))
+                known[one.name] = one
+        file.truncate(0)
+        _note(file, head, *map(_line, known.values()))
+        yield known, file
+
+
+def _line(shard: Shard) -> bytes:
+    """A shard's line in the journal."""
+    return json.dumps(shard._asdict()).encode() + b"\n"
+
+
+def _note(journal: IO[bytes], *lines: bytes) -> None:
+    """Writes lines so that they last."""
+    with _writable(Path(journal.name)):
+        journal.writelines(lines)
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def _taken(out: Path, why: str) -> IclmsrError:
+    """The error for a folder that shards cannot be written to."""
+    return IclmsrError(f"{printable(out)} {why}: choose another folder, or remove this one")
+
+
+@contextlib.contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Turns what the disk says into an error."""
+    try:
+        yield
+    except OSError as error:
+        raise IclmsrError(f"cannot write {printable(out)}: {error.strerror}") from error

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tar shards as a tree of files, on this machine or at a URL."""
+
+import os
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from iclmsr.data import shard_index
+from iclmsr.data.archives import opened
+from iclmsr.data.names import printable
+from iclmsr.data.shard_index import Index, Shard, decode_index
+from iclmsr.data.shard_store import ShardStore
+from iclmsr.data.trees import Content, Tree
+from iclmsr.errors import IclmsrError
+
+AFTER_SLASH = "0"
+"""The character that follows the slash."""
+PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
+
+
+class ShardTree(Tree):
+    """The images in shards under the paths that they had, or their masks.
+
+    Args:
+        index: What lies where.
+        base: The folder or the URL that the shards' names begin from.
+        store: Where shards from a URL are kept.
+        masks: Whether the tree has the masks, as ``.png`` under the images' own paths.
+
+    Attributes:
+        shards: The shards, one after the other.
+    """
+
+    def __init__(
+        self, index: Index, base: Path | str, store: ShardStore, *, masks: bool = False
+    ) -> None:
+        self.base, self.store, self.index = base, store, index
+        self.place, self.prefix = Path(base), ""
+        self.shards = index.shards
+        found: list[tuple[str, int, int, int]] = []
+        for number, shard in enumerate(index.shards):
+            for one in shard.samples:
+                if not masks:
+                    found.append((one.path, number, one.offset, one.size))
+                elif one.mask_offset >= 0:
+                    name = PurePosixPath(one.path).with_suffix(".png").as_posix()
+                    found.append((name, number, one.mask_offset, one.mask_size))
+        found.sort()
+        self.names = [one[0] for one in found]
+        self.spots = torch.tensor([one[1:] for one in found], dtype=torch.int64).reshape(-1, 3)
+
+    def masks(self) -> "ShardTree":
+        """The masks in the same shards.
+
+        Raises:
+            IclmsrError: There are none.
+        """
+        tree = ShardTree(self.index, self.base, self.store, masks=True)
+        if not tree.names:
+            raise IclmsrError(f"the shards in {self.where('')} have no masks: leave out data.masks")
+        return tree
+
+    def below(self, folder: str) -> "ShardTree":
+        """The shards as seen from a folder in them."""
+        tree = object.__new__(ShardTree)
+        tree.__dict__ |= self.__dict__
+        tree.prefix, tree.place = f"{self.prefix}{folder}/", self.place / folder
+        return tree
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders that have files."""
+        start = self.prefix + (f"{folder}/" if folder else "")
+        at, end = self._range(start)
+        found = []
+        while at < end:
+            name, slash, _ = self.names[at][len(start) :].partition("/")
+            if slash:
+                found.append(name)
+                at = bisect_left(self.names, start + name + AFTER_SLASH, at, end)
+            else:
+                at += 1
+        return found
+
+    def files(self, folder: str = "") -> list[str]:
+        """Paths of all files below."""
+        at, end = self._range(self.prefix + (f"{folder}/" if folder else ""))
+        return [name[len(self.prefix) :] for name in self.names[at:end]]
+
+    def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
+        """Each file of ``names`` that is there, one shard after the other.
+
+        Raises:
+            IclmsrError: A shard cannot be fetched, or is not what the index says.
+        """
+        by_shard: dict[int, list[tuple[int, int, str]]] = {}
+        for name in names:
+            at = self._find(name)
+            if at is not None:
+                number, offset, size = self.spots[at].tolist()
+                by_shard.setdefault(number, []).append((offset, size, name))
+        for number, spots in sorted(by_shard.items()):
+            with self._open(self.shards[number]) as file:
+                for offset, size, name in sorted(spots):
+                    yield name, os.pread(file.fileno(), size, offset)
+
+    def read(self, name: str) -> bytes:
+        """One file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            IclmsrError: As :meth:`contents`.
+        """
+        for _, content in self.contents([name]):
+            assert isinstance(content, bytes)
+            return content
+        raise FileNotFoundError(2, os.strerror(2), self.where(name))
+
+    def shards_of(self, names: Sequence[str]) -> Tensor:
+        """The shard that each file is in, (N,) int64: an index into ``shards``.
+
+        Raises:
+            KeyError: A file is not there.
+        """
+        places = [self._find(name) for name in names]
+        if None in places:
+            raise KeyError(names[places.index(None)])
+        return self.spots[torch.tensor(places, dtype=torch.int64), 0]
+
+    def fetch(self, shard: int) -> None:
+        """Brings a shard to this machine before it is needed; others may do so at once.
+
+        Raises:
+            IclmsrError: As :meth:`contents`.
+        """
+        self._open(self.shards[shard]).close()
+
+    def where(self, name: str) -> str:
+        """A file or folder of the tree, for messages."""
+        if isinstance(self.base, Path):
+            return super().where(name)
+        return printable("/".join(filter(None, (self.base, self.prefix.rstrip("/"), name))))
+
+    def _range(self, start: str) -> tuple[int, int]:
+        """Where the names that begin so begin and end."""
+        if not start:
+            return 0, len(self.names)
+        end = start.removesuffix("/") + AFTER_SLASH
+        return bisect_left(self.names, start), bisect_left(self.names, end)
+
+    def _find(self, name: str) -> int | None:
+        """Where a name is."""
+        name = self.prefix + name
+        at = bisect_left(self.names, name)
+        return at if at < len(self.names) and self.names[at] == name else None
+
+    def _open(self, shard: Shard) -> IO[bytes]:
+        """A shard, of the length that the index says."""
+        if isinstance(self.base, str):
+            return self.store.open(f"{self.base}/{shard.name}", shard.bytes, shard.sha256)
+        path = self.base / shard.name
+        file = opened(path)
+        found = os.fstat(file.fileno()).st_size
+        if found != shard.bytes:
+            file.close()
+            raise IclmsrError(
+                f"{printable(path)} is damaged: {found:,} bytes, expected {shard.bytes:,}: copy "
+                "it again, or make it anew with `iclmsr data shard`"
+            )
+        return file
+
+
+def are_shards(place: Path | str) -> bool:
+    """Whether a place is a URL, a pattern of shards or a folder with an index of shards."""
+    return names_shards(place) or (isinstance(place, Path) and _has_index(place))
+
+
+def names_shards(place: Path | str | None) -> bool:
+    """Whether a place is a URL or a pattern of shards, which no path on the disk is called."""
+    if isinstance(place, Path):
+        return "{" in place.name and place.suffix == ".tar" and not place.exists()
+    return place is not None
+
+
+def open_shards(place: Path | str, store: ShardStore) -> ShardTree:
+    """The shards at a place.
+
+    Args:
+        place: A folder or URL that has ``index.json``, as ``iclmsr data shard`` makes it; or one
+            or more WebDataset shards as ``URL/name-{000000..000099}.tar``.
+        store: Where shards from a URL are kept.
+
+    Raises:
+        IclmsrError: They cannot be read, or the index is damaged.
+    """
+    if str(place).endswith(PACKED):
+        raise IclmsrError(f"{place}: shards that are compressed cannot be read: unpack to *.tar")
+    if str(place).endswith(".tar"):
+        from iclmsr.data.foreign_shards import index_shards
+
+        index, base = index_shards(str(place), store)
+        return ShardTree(index, base, store)
+    if isinstance(place, str):
+        place = place.rstrip("/")
+        where = f"{place}/{shard_index.NAME}"
+        text = store.remote.read(where)
+    else:
+        where = printable(place / shard_index.NAME)
+        with opened(place / shard_index.NAME) as file:
+            text = file.read()
+    return ShardTree(decode_index(text, where), place, store)
+
+
+def _has_index(folder: Path) -> bool:
+    """Whether a folder's ``index.json`` is one of shards, or shards lie beside it."""
+    path = folder / shard_index.NAME
+    if not path.is_file():
+        return False
+    with opened(path) as file:
+        begins = file.read(len(shard_index.MARK)) == shard_index.MARK
+    first = shard_index.FIRST
+    return begins or any(folder.glob(first)) or any(folder.glob(f"*/{first}"))

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import json
+import os
+import re
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from flaky import STALL, serve
+from PIL import Image
+
+from iclmsr.data import remote
+from iclmsr.data.remote import Patience
+from iclmsr.data.shard_writer import shard
+from iclmsr.data.sources import DataConfig, load
+from iclmsr.data.trees import open_tree
+from iclmsr.errors import IclmsrError
+
+GENERATOR = np.random.default_rng(0)
+SIZE = 8
+NOTICE = "has no index: reading all shards once to make one"
+
+
+def picture():
+    buffer = io.BytesIO()
+    Image.fromarray(GENERATOR.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def pack(path, members, kind=tarfile.REGTYPE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.type = len(content), kind
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def labelled(number, labels, label="cls"):
+    """Keys that every shard has, as WebDataset's own writers make them."""
+    for at, one in enumerate(labels):
+        yield f"{at:04d}.png", picture()
+        text = one if label == "cls" else json.dumps({"label": one, "caption": "x"})
+        yield f"{at:04d}.{label}", str(text).encode()
+        yield f"{at:04d}.txt", b"a caption"
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path, monkeypatch):
+    patience = Patience(tries=4, timeout=STALL / 2, sleep=float)
+    monkeypatch.setattr(remote.Remote.__init__, "__defaults__", (patience,))
+    monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "cache"))
+
+
+def opened(pattern):
+    with pytest.warns(UserWarning, match=NOTICE):
+        return open_tree(pattern)
+
+
+def fails(message, pattern):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(IclmsrError, match=f"^{message}$"):
+            open_tree(pattern)
+
+
+@pytest.mark.parametrize("label", ["cls", "json"])
+def test_numbers_are_classes_in_their_order(tmp_path, label):
+    parts = [list(labelled(number, [10, 2, 0], label)) for number in range(2)]
+    for number, members in enumerate(parts):
+        pack(tmp_path / f"set-{number:06d}.tar", members)
+    pattern = tmp_path / "set-{000000..000001}.tar"
+    tree = opened(pattern)
+    assert tree.folders() == ["00", "02", "10"]
+    assert tree.files("10") == ["10/000000/0000.png", "10/000001/0000.png"]
+    assert tree.read("02/000001/0001.png") == parts[1][3][1]
+    found = load(DataConfig("folder", root=pattern, image_size=SIZE), "train")
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.classes == ("00", "02", "10")
+
+
+def test_names_are_classes(tmp_path):
+    pack(tmp_path / "0.tar", labelled(0, ["cat", "a/b", "..", "cat"]))
+    tree = opened(f"file://{tmp_path}/0.tar")
+    assert tree.folders() == ["_.", "a_b", "cat"]
+
+
+def test_splits_by_the_shards_names(tmp_path):
+    pack(tmp_path / "pets-train-0.tar", labelled(0, [0, 1]))
+    pack(tmp_path / "pets-val-0.tar", labelled(0, [1, 0, 0]))
+    root = tmp_path / "pets-{train,val}-0.tar"
+    with pytest.warns(UserWarning, match=NOTICE):
+        test = load(DataConfig("folder", root=root, image_size=SIZE), "test")
+    train = load(DataConfig("folder", root=root, image_size=SIZE), "train")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1], [0, 0, 1])
+
+
+def test_without_labels(tmp_path):
+    for number in range(2):
+        pack(tmp_path / f"{number}.tar", [(f"{at}.PNG", picture()) for at in range(2)])
+    root = tmp_path / "{0..1}.tar"
+    tree = opened(root)
+    assert tree.files() == ["000000-0.png", "000000-1.png", "000001-0.png", "000001-1.png"]
+    found = load(DataConfig("folder", root=root, image_size=SIZE), "pretrain")
+    assert found.labels.tolist() == [-1] * 4
+
+
+def test_tars_of_parts_of_a_folder(tmp_path):
+    pack(tmp_path / "a.tar", [("train/cat/0.png", picture()), ("train/.x/1.png", b"")])
+    pack(tmp_path / "b.tar", [("train/dog/0.png", picture()), ("._2.png", b"")])
+    tree = opened(tmp_path / "{a,b}.tar")
+    assert tree.files() == ["train/cat/0.png", "train/dog/0.png"]
+    pack(tmp_path / "b.tar", [("train/cat/0.png", picture())])
+    fails(r"b\.tar: another shard has an image train/cat/0\.png too: .*", tmp_path / "{a,b}.tar")
+
+
+def test_masks(tmp_path):
+    mask = io.BytesIO()
+    Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(mask, "png")
+    members = [
+        (f"{at}.{kind}", content)
+        for at in range(2)
+        for kind, content in (("mask.png", mask.getvalue()), ("cls", b"0"), ("png", picture()))
+    ]
+    root = pack(tmp_path / "0.tar", members)
+    with pytest.warns(UserWarning, match=NOTICE):
+        open_tree(f"file://{root}")
+    url = f"file://{root}"
+    found = load(DataConfig("folder", root=url, masks=url, image_size=SIZE), "train")
+    assert torch.equal(found.masks, torch.eye(SIZE).bool().expand(2, -1, -1))
+    pack(root, labelled(0, ["0"]))
+    with pytest.warns(UserWarning, match=NOTICE):
+        tree = open_tree(root.with_name("{0..0}.tar"))
+    with pytest.raises(IclmsrError, match="have no masks: leave out data.masks"):
+        tree.masks()
+
+
+def test_shards_of_ours_without_their_index(tmp_path):
+    files = {f"{name}/{at}.png": picture() for name in "ab" for at in range(5)}
+    for name, content in files.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+    index = shard(open_tree(tmp_path / "set"), tmp_path / "out", shard_size=8 << 10)
+    assert len(index.shards) == 4
+    tree = opened(tmp_path / "out" / "{000000..000003}.tar")
+    assert {content for _, content in tree.contents(tree.files())} == set(files.values())
+
+
+@pytest.mark.parametrize("fault", [None, "cut", "stall", 500, "short"])
+def test_from_a_url_each_shard_is_read_once(tmp_path, fault):
+    parts = [list(labelled(number, [0, 1])) for number in range(2)]
+    for number, members in enumerate(parts):
+        pack(tmp_path / "served" / f"{number}.tar", members)
+    with serve(tmp_path / "served", [None, fault]) as server:
+        pattern = server.url + "/{0..1}.tar"
+        tree = opened(pattern)
+        assert tree.read("1/000001/0001.png") == parts[1][3][1]
+        count = len(server.requests)
+        again = open_tree(pattern)  # known by now
+        assert again.files() == tree.files()
+        assert again.read("0/000000/0000.png") == parts[0][0][1]
+        assert len(server.requests) == count == 2 + (fault is not None)
+
+
+def test_a_note_that_is_damaged_is_made_anew(tmp_path):
+    root = pack(tmp_path / "0.tar", labelled(0, [0, 1]))
+    expected = opened(f"file://{root}").files()
+    (note,) = (tmp_path / "cache" / "shards").glob("*.json")
+    for spoilt in ("", "[]", "{}", note.read_text()[:-20]):
+        note.write_text(spoilt)
+        assert opened(f"file://{root}").files() == expected
+
+
+def test_a_shard_that_was_changed_is_read_again(tmp_path):
+    pattern = tmp_path / "{0..0}.tar"
+    path = pack(tmp_path / "0.tar", labelled(0, [0]))
+    assert len(opened(pattern).files()) == 1
+    pack(path, labelled(0, [0, 1]))
+    assert len(opened(pattern).files()) == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "kind", "why"),
+    [
+        ([("../../evil.png", b"x")], tarfile.REGTYPE, "'../../evil.png' leads out of the archive"),
+        ([("/etc/evil.png", b"x")], tarfile.REGTYPE, "'/etc/evil.png' leads out of the archive"),
+        ([("a.png", b"")], tarfile.SYMTYPE, "'a.png' is a link to '': pack files, not links"),
+    ],
+)
+def test_members_that_lead_out_are_refused(tmp_path, members, kind, why):
+    path = pack(tmp_path / "0.tar", members, kind)
+    message = f"{path}: refusing this archive: its member {re.escape(why)}"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
+def test_truncated_and_damaged_shards(tmp_path):
+    path = pack(tmp_path / "0.tar", labelled(0, [0, 1]))
+    content = path.read_bytes()
+    end = len(content.rstrip(b"\0"))
+    for length in [0, 1, 512, *range(700, end, 512)]:
+        path.write_bytes(content[:length])
+        fails(
+            rf"{path}: truncated or corrupt shard \(.+\): found {length:,} bytes; make or download "
+            "it again",
+            tmp_path / "{0..0}.tar",
+        )
+    path.write_text("<html>404</html>")
+    fails(rf"{path}: truncated or corrupt shard .*", tmp_path / "{0..0}.tar")
+
+
+def test_other_bad_shards(tmp_path):
+    root = tmp_path / "{0..0}.tar"
+    fails(rf"cannot read {tmp_path}/0\.tar: No such file or directory", root)
+    pack(tmp_path / "0.tar", [("0.txt", b"x")])
+    fails(rf"no images in {tmp_path}/0\.tar: looked for members named \*\.png, .*", root)
+    pack(tmp_path / "0.tar", [("0.png", b"x"), ("1.png", b"x"), ("1.cls", b"3")])
+    fails(r"0 in 0\.tar has no label \(\.cls\), but 1 in 0\.tar has", root)
+    pack(tmp_path / "0.tar", [("1.png", b"x"), ("1.cls", b" \n")])
+    fails(r".* has an empty label", root)
+    fails(r"http://x/0\.tar\.gz: shards that are compressed .*", "http://x/0.tar.gz")
+    fails(r".*/\{0\.\.x\}\.tar: expected a range .*", tmp_path / "{0..x}.tar")
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9/\xff")
+    pack(tmp_path / "0.tar", [(f"{name}.png", picture()), (f"{name}.cls", b"\xe9")])
+    opened(tmp_path / "{0..0}.tar")
+    tree = open_tree(tmp_path / "{0..0}.tar")  # from the note
+    assert tree.files() == [os.fsdecode(b"\xe9/000000/caf\xe9/\xff.png")]
