@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mask makers by name."""
+
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iclmsr.errors import IclmsrError, nearest
+from iclmsr.masks.makers import Maker, grabcut, saliency
+from iclmsr.masks.model import MEAN, STD, onnx_model
+
+MAKERS = {"grabcut": grabcut, "saliency": saliency}
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """How masks are made.
+
+    Raises:
+        IclmsrError: A value is outside its range, or two do not go together.
+    """
+
+    method: str = "grabcut"
+    """grabcut, saliency, onnx (with --model), or your own function as package.module:function,
+    which takes an image (H, W, 3) uint8 and returns its foreground (H, W), bool or a float in
+    [0, 1]."""
+    boxes: Path | None = None
+    """For grabcut: a CSV file of path,x0,y0,x1,y1, in pixels of the upright image; images that it
+    does not name are cut without a box."""
+    model: Path | None = None
+    """For onnx: the segmentation model's file."""
+    model_size: int | None = None
+    """Height and width that the model is shown, pixels, > 0; None takes the model's own, or the
+    image's."""
+    model_mean: tuple[float, float, float] = MEAN
+    """Mean of each channel, subtracted from pixels in [0, 1]."""
+    model_std: tuple[float, float, float] = STD
+    """Standard deviation of each channel, > 0, that they are divided by."""
+    model_input: str | None = None
+    """The model's input for images; None takes the only one."""
+    model_output: str | None = None
+    """The model's output for masks; None takes the first."""
+    overwrite: bool = False
+    """Make masks again that are there already."""
+    workers: int = 1
+    """Threads, >= 1; a function of your own has to allow more than one."""
+
+    def __post_init__(self) -> None:
+        if self.boxes is not None and self.method != "grabcut":
+            raise IclmsrError(f"--boxes is for --method grabcut, not {self.method!r}: leave it out")
+        if (self.model is None) == (self.method == "onnx"):
+            raise IclmsrError(
+                "--method onnx needs a model: pass --model FILE.onnx"
+                if self.model is None
+                else f"--model is for --method onnx, not {self.method!r}: leave it out"
+            )
+        if self.model_size is not None and self.model_size < 1:
+            raise IclmsrError(f"--model-size must be > 0 pixels, got {self.model_size}")
+        if not all(std > 0 for std in self.model_std):
+            raise IclmsrError(f"--model-std must be > 0, got {self.model_std}")
+        if self.workers < 1:
+            raise IclmsrError(f"--workers must be >= 1, got {self.workers}")
+
+
+def mask_maker(config: MaskConfig) -> Maker:
+    """The maker that a config names.
+
+    Args:
+        config: Its ``method``; a function is looked for where Python finds modules, and in the
+            current folder.
+
+    Raises:
+        IclmsrError: There is no such maker, or what it needs is not there.
+
+    >>> mask_maker(MaskConfig("iclmsr.masks.makers:saliency")) is saliency
+    True
+    """
+    if config.model is not None:
+        return onnx_model(
+            config.model,
+            size=config.model_size,
+            mean=config.model_mean,
+            std=config.model_std,
+            input=config.model_input,
+            output=config.model_output,
+        )
+    if config.method in MAKERS:
+        return MAKERS[config.method]
+    if ":" in config.method:
+        return _imported(config.method)
+    known = (*MAKERS, "onnx", "package.module:function")
+    raise IclmsrError(f"unknown --method {config.method!r}: {nearest(config.method, known)}")
+
+
+def _imported(method: str) -> Maker:
+    """The function that ``package.module:function`` names."""
+    module, _, name = method.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise IclmsrError(
+            f"--method {method!r}: cannot import {module!r} ({type(error).__name__}: {error})"
+        ) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [key for key, value in inspect.getmembers(found) if callable(value)]
+            raise IclmsrError(f"--method {method!r}: no {part!r} in it; {nearest(part, known)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise IclmsrError(f"--method {method!r} is a {type(found).__name__}, not a function")
+    maker: Maker = found
+    return maker
