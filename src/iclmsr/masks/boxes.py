@@ -22,13 +22,14 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
         where: The folder that they begin in, for messages.
 
     Raises:
-        IclmsrError: The file cannot be read, or names an image that is not there.
+        IclmsrError: The file cannot be read, or names an image twice or one that is not there.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = [(row, line) for line, row in enumerate(csv.reader(file), 1) if row]
-    except OSError as error:
-        raise IclmsrError(f"cannot read --boxes {printable(path)}: {error.strerror}") from error
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise IclmsrError(f"cannot read --boxes {printable(path)}: {reason}") from error
     boxes: dict[str, Box] = {}
     for index, (row, line) in enumerate(rows):
         try:
@@ -41,6 +42,11 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
                 f"--boxes {printable(path)}, line {line}: expected path,x0,y0,x1,y1, got "
                 f"{printable(','.join(row))!r}"
             ) from None
+        if name in boxes:
+            raise IclmsrError(
+                f"--boxes {printable(path)}, line {line}: a second box for {printable(name)}: "
+                "leave one, around the whole foreground"
+            )
         boxes[name] = (left, top, right, bottom)
     unknown = boxes.keys() - set(names)
     if unknown or not boxes:

@@ -3,7 +3,7 @@
 
 import io
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from rich.progress import track
 from iclmsr.data.decode import Unusable, careful, open_image
 from iclmsr.data.folder import mask_name
 from iclmsr.data.listing import FOLDERS, Rules, images_in, top
+from iclmsr.data.names import printable
 from iclmsr.data.threads import in_threads
-from iclmsr.data.trees import Content, Tree, open_tree
+from iclmsr.data.trees import Content, Folder, Tree, open_tree
 from iclmsr.errors import IclmsrError
 from iclmsr.files import write_atomic
 from iclmsr.masks.boxes import check_box, read_boxes
@@ -27,6 +28,8 @@ from iclmsr.masks.named import MaskConfig, mask_maker
 
 MASKS = "masks"
 """The folder in a data set that readers take for masks; nothing in it is an image to mask."""
+SHOWN = 20
+"""So many images that failed are named."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Masked:
     Attributes:
         shares: Of each mask that it made, the share of foreground, in [0, 1], by the image's path.
         kept: How many were there already.
-        failed: Why an image has no mask, by its path.
+        failed: Why an image has no new mask, by its path.
     """
 
     shares: Mapping[str, float]
@@ -44,16 +47,25 @@ class Masked:
     failed: Mapping[str, str]
 
     def describe(self) -> str:
-        """A few lines for a person."""
+        """A few lines for a person.
+
+        >>> print(Masked({"0.jpg": 0.25, "1.jpg": 0}, 3, {"2.jpg": "does not decode"}).describe())
+        masks: 2 made, 3 kept, 1 failed
+        foreground: 12.5 % on average; 1 of the new masks have none, 0 have nothing else
+          2.jpg does not decode
+        """
         shares = list(self.shares.values())
         lines = [f"masks: {len(shares):,} made, {self.kept:,} kept, {len(self.failed):,} failed"]
         if shares:
-            blank = sum(share == 0 for share in shares), sum(share == 1 for share in shares)
+            none, all_of_it = (sum(share == end for share in shares) for end in (0, 1))
             lines.append(
                 f"foreground: {100 * statistics.fmean(shares):.1f} % on average; "
-                f"{blank[0]:,} masks have none, {blank[1]:,} have nothing else"
+                f"{none:,} of the new masks have none, {all_of_it:,} have nothing else"
             )
-        return "\n".join(lines + [f"  {name} {why}" for name, why in self.failed.items()])
+        failed = [f"  {printable(name)} {printable(why)}" for name, why in self.failed.items()]
+        if len(failed) > SHOWN:
+            failed[SHOWN:] = [f"  and {len(failed) - SHOWN:,} more"]
+        return "\n".join(lines + failed)
 
 
 def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
@@ -61,9 +73,9 @@ def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
 
     Args:
         images: A folder, or an archive of one, with images at any depth. Its folder ``masks`` is
-            passed over, and ``out`` if that lies in it.
+            passed over.
         out: The folder for the masks: under an image's own path, but as .png; 255 is foreground.
-            They have the image's upright size.
+            They have the image's upright size. It is outside ``images``, or its folder ``masks``.
         config: How they are made. Masks that are there already stay, unless it overwrites.
 
     Returns:
@@ -72,22 +84,16 @@ def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
 
     Raises:
         IclmsrError: There are no images, a mask cannot be written, or the maker or its boxes are
-            not what they should be.
+            not what they should be. What is done by then stays.
     """
     maker = mask_maker(config)
     tree = top(open_tree(images))
-    names = _names(tree, out)
+    _check_apart(tree, out)
+    names = images_in(tree, "", Rules(FOLDERS, apart=MASKS))
     boxes = {} if config.boxes is None else read_boxes(config.boxes, names, tree.where(""))
-    todo: dict[str, str] = {}  # image by mask
-    failed: dict[str, str] = {}
-    for name in names:
-        first = todo.setdefault(mask_name(name), name)
-        if first != name:
-            failed[name] = f"would have the same mask as {first}: give it another name"
-    masks = {image: mask for mask, image in todo.items()}
-    if not config.overwrite:
-        masks = {image: mask for image, mask in masks.items() if not (out / mask).exists()}
-    kept, shares = len(todo) - len(masks), dict[str, float]()
+    paths, failed = _paths(names, out)
+    todo = {name: path for name, path in paths.items() if config.overwrite or not path.exists()}
+    shares: dict[str, float] = {}
 
     def one(file: tuple[str, Content]) -> tuple[str, float | str]:
         name, content = file
@@ -95,37 +101,56 @@ def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
             mask = _made(maker, content, boxes.get(name))
         except Unusable as error:
             return name, str(error)
-        _write(out / masks[name], mask)
+        _write(todo[name], mask)
         return name, float(mask.mean())
 
-    console = Console(stderr=True)
     with careful():
-        for name, found in track(
-            in_threads(one, tree.contents(masks), config.workers),
-            description="masks",
-            total=len(masks),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ):
+        work = in_threads(one, tree.contents(todo), config.workers)
+        for name, found in _tracked(work, len(todo)):
             if isinstance(found, str):
                 failed[name] = found
             else:
                 shares[name] = found
-    return Masked(shares, kept, failed)
+    return Masked(shares, len(paths) - len(todo), failed)
 
 
-def _names(tree: Tree, out: Path) -> list[str]:
-    """The images to mask."""
+def _check_apart(tree: Tree, out: Path) -> None:
+    """Raises where masks would lie between the images, or could even take their places."""
+    if not isinstance(tree, Folder):
+        return
     place, there = out.resolve(), tree.place.resolve()
-    within = place.relative_to(there).as_posix() if place.is_relative_to(there) else "."
-    names = images_in(tree, "", Rules(FOLDERS, apart=MASKS))
-    kept = [name for name in names if within == "." or not name.startswith(f"{within}/")]
-    if place == there:
-        raise IclmsrError(f"masks would lie between the images in {out}: name another folder")
-    if not kept:
-        raise IclmsrError(f"no images in {tree.where('')} but those in {out}")
-    return kept
+    between = place.is_relative_to(there) and not place.is_relative_to(there / MASKS)
+    if between or there.is_relative_to(place):
+        raise IclmsrError(
+            f"masks in {printable(out)} would lie between the images of {tree.where('')}: name a "
+            f"folder outside, or {tree.where(MASKS)}"
+        )
+
+
+def _paths(names: Sequence[str], out: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Where each image's mask goes, and why some have none."""
+    first: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        taken = first.setdefault(mask_name(name), name)
+        if taken != name:
+            failed[name] = f"would have the same mask as {taken}: give it another name"
+    return {name: out / mask for mask, name in first.items()}, failed
+
+
+def _tracked(
+    work: Iterable[tuple[str, float | str]], count: int
+) -> Iterable[tuple[str, float | str]]:
+    """The same, with a bar on a terminal."""
+    console = Console(stderr=True)
+    return track(
+        work,
+        description="masks",
+        total=count,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def _made(maker: Maker, content: Content, box: Box | None) -> Mask:
@@ -174,5 +199,10 @@ def _write(path: Path, mask: Mask) -> None:
     """A mask as PNG."""
     buffer = io.BytesIO()
     Pillow.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IclmsrError(
+            f"cannot make folder {printable(path.parent)}: {error.strerror}"
+        ) from error
     write_atomic(path, buffer.getvalue())

@@ -23,8 +23,12 @@ Box = tuple[int, int, int, int]
 
 CENTRE = 0.5
 """Share of the image's area that the centred ellipse covers."""
+HEART, LOST = 0.1, 0.03
+"""Shares of the box, or of the image: of its middle that is foreground where all else fails, and
+below which a mask is a failure."""
+BACKGROUND, FOREGROUND, PERHAPS_BACKGROUND, PERHAPS_FOREGROUND = range(4)  # as OpenCV has them
 GRABCUT_SIDE, GRABCUT_ROUNDS = 256, 5
-SALIENCY_SIDE, SALIENCY_BLUR = 64, 8.0
+SALIENCY_SIDE, SALIENCY_BLUR = 64, 8.0  # the paper's, pixels
 
 
 def centred_ellipse(height: int, width: int, share: float = CENTRE) -> Mask:
@@ -48,8 +52,9 @@ def grabcut(image: Image, box: Box | None = None) -> Mask:
     """What has the colours of the middle of the image rather than of its rim.
 
     Two mixtures of five Gaussians, for the colours of foreground and background, and a cut
-    between them along edges, in turns. An image with a side above 256 pixels is scaled down for
-    it, and its mask up again.
+    between them along edges, in turns. Where that leaves next to nothing, it is done again with
+    the very middle as foreground for sure. An image with a side above 256 pixels is scaled down
+    for it, and its mask up again.
 
     Args:
         image: (H, W, 3) uint8.
@@ -57,89 +62,118 @@ def grabcut(image: Image, box: Box | None = None) -> Mask:
             background, and the centred ellipse the first guess.
 
     Returns:
-        (H, W); the same on every call. A box of the whole image is all foreground.
+        (H, W); the same on every call. A box of the whole image is all foreground, for there is
+        no background to learn from; an image of less than 3 pixels a side is all rim.
 
     Raises:
         IclmsrError: OpenCV is not installed.
 
-    Source: Rother, Kolmogorov and Blake 2004, by OpenCV. Departure: the start without a box.
+    Source: Rother, Kolmogorov and Blake 2004, by OpenCV. Departure: the start without a box, and
+    the second attempt.
     """
+    small = _shrunk(image, GRABCUT_SIDE)
+    start = np.full(small.shape[:2], BACKGROUND, np.uint8)
+    if box is None:
+        part = start
+        inside = centred_ellipse(*start.shape)
+        start[1:-1, 1:-1] = np.where(inside, PERHAPS_FOREGROUND, PERHAPS_BACKGROUND)[1:-1, 1:-1]
+    else:
+        part = start[_scaled_box(box, image, small)]
+        part[:] = PERHAPS_FOREGROUND
+    mask = _cut(small, start)
+    if mask.sum() < LOST * part.size:
+        part[centred_ellipse(*part.shape, HEART) & (part != BACKGROUND)] = FOREGROUND
+        mask = _cut(small, start)
+    mask = _enlarged(mask, image)
+    if box is not None:  # which scaling has rounded outwards
+        left, top, right, bottom = box
+        mask[:top] = mask[bottom:] = False
+        mask[:, :left] = mask[:, right:] = False
+    return mask
+
+
+def _cut(image: Image, start: NDArray[np.uint8]) -> Mask:
+    """GrabCut's foreground (H, W), from what is known (H, W) at its start."""
     cv2 = _opencv()
-    height, width = image.shape[:2]
-    start = _start(height, width, box)
-    scale = GRABCUT_SIDE / max(height, width)
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        start = cv2.resize(start, size, interpolation=cv2.INTER_NEAREST)
-    sure = start == cv2.GC_BGD
-    if sure.any() and (start == cv2.GC_PR_FGD).any():
+    state = start.copy()
+    if (state == BACKGROUND).any() and (state == PERHAPS_FOREGROUND).any():
         cv2.setRNGSeed(0)  # of this thread: the mixtures begin with random clusters
         models = np.zeros((2, 1, 65))
         mode = cv2.GC_INIT_WITH_MASK
-        cv2.grabCut(image, start, None, models[0], models[1], GRABCUT_ROUNDS, mode)
-    mask = (start == cv2.GC_FGD) | (start == cv2.GC_PR_FGD)
-    return _scaled(mask.astype(np.float32), height, width) >= 0.5
+        cv2.grabCut(image, state, None, models[0], models[1], GRABCUT_ROUNDS, mode)
+    foreground: Mask = (state == FOREGROUND) | (state == PERHAPS_FOREGROUND)
+    return foreground
 
 
-def _start(height: int, width: int, box: Box | None) -> NDArray[np.uint8]:
-    """What GrabCut is told (H, W), in its own numbers: 0 background, 2 and 3 perhaps so."""
-    if box is None:
-        start = np.where(centred_ellipse(height, width), 3, 2).astype(np.uint8)
-        start[[0, -1]] = 0
-        start[:, [0, -1]] = 0
-        return start
+def _scaled_box(box: Box, image: Image, small: Image) -> tuple[slice, slice]:
+    """Rows and columns of a box in an image that is scaled down, outwards, so never none."""
+    (tall, wide), (height, width) = image.shape[:2], small.shape[:2]
     left, top, right, bottom = box
-    start = np.zeros((height, width), np.uint8)
-    start[top:bottom, left:right] = 3
-    return start
+    rows = slice(top * height // tall, -(-bottom * height // tall))
+    return rows, slice(left * width // wide, -(-right * width // wide))
 
 
 def saliency(image: Image) -> Mask:
-    """What stands out from the regular part of the image's spectrum, in one piece.
+    """What stands out from the regular part of the image's spectrum.
 
-    The spectral residual of the gray image at 64 pixels, smoothed; what Otsu's threshold parts
-    off; its largest connected piece.
+    The spectral residuals of lightness and two colours at 64 pixels, added and smoothed; what
+    Otsu's threshold parts off.
 
     Args:
         image: (H, W, 3) uint8.
 
     Returns:
-        (H, W).
+        (H, W); nothing of an image of one colour.
 
     Raises:
         IclmsrError: OpenCV is not installed.
 
-    Source: Hou and Zhang 2007; Otsu 1979. Departure: they threshold at three times the mean and
-    keep all pieces.
+    Source: Hou and Zhang 2007; Otsu 1979. Departure: colours, not only gray; they threshold at
+    three times the mean.
     """
     cv2 = _opencv()
-    height, width = image.shape[:2]
-    longest = max(height, width)
-    scale = min(1, SALIENCY_SIDE / longest)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    spectrum = np.fft.fft2(cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float64))
+    small = _shrunk(image, SALIENCY_SIDE)
+    planes = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).transpose(2, 0, 1)
+    seen = np.sum([_residual(plane) for plane in planes], axis=0)
+    blur = SALIENCY_BLUR * max(small.shape[:2]) / SALIENCY_SIDE
+    levels = cv2.normalize(cv2.GaussianBlur(seen, (0, 0), blur), None, 0, 255, cv2.NORM_MINMAX)
+    _, parted = cv2.threshold(levels.astype(np.uint8), 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return _enlarged(parted > 0, image)
+
+
+def _residual(plane: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The part (h, w) of a plane whose amplitudes differ from their neighbours' in the spectrum."""
+    cv2 = _opencv()
+    if plane.min() == plane.max():
+        return np.zeros(plane.shape)
+    spectrum = np.fft.fft2(plane.astype(np.float64))
     log_amplitude = np.log(np.abs(spectrum) + 1e-9)
     residual = log_amplitude - cv2.blur(log_amplitude, (3, 3), borderType=cv2.BORDER_WRAP)
-    seen = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    blur = SALIENCY_BLUR * min(1, longest / SALIENCY_SIDE)
-    seen = cv2.GaussianBlur(seen, (0, 0), blur)
-    levels = cv2.normalize(seen, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    _, parted = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(parted)
-    largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax() if len(stats) > 1 else 0
-    piece = (pieces == largest) & (parted > 0)
-    return _scaled(piece.astype(np.float32), height, width) >= 0.5
+    energy: NDArray[np.float64] = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum))))
+    return energy**2
 
 
-def _scaled(mask: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """A mask (h, w) of numbers in another size, linear between pixels."""
-    if mask.shape == (height, width):
+def _shrunk(image: Image, side: int) -> Image:
+    """The image, scaled down where its longer side has more than ``side`` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    cv2 = _opencv()
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    shrunk: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return shrunk
+
+
+def _enlarged(mask: Mask, image: Image) -> Mask:
+    """A mask (h, w) in the size of its image, linear between pixels."""
+    if mask.shape == image.shape[:2]:
         return mask
     cv2 = _opencv()
-    scaled: NDArray[np.float32] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
-    return scaled
+    size = image.shape[1], image.shape[0]
+    scaled = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    enlarged: Mask = scaled >= 0.5
+    return enlarged
 
 
 def _opencv() -> Any:

@@ -3,6 +3,7 @@
 
 import importlib
 import inspect
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,29 +25,31 @@ class MaskConfig:
     """
 
     method: str = "grabcut"
-    """grabcut, saliency, onnx (with --model), or your own function as package.module:function,
-    which takes an image (H, W, 3) uint8 and returns its foreground (H, W), bool or a float in
-    [0, 1]."""
+    """grabcut: what has the colours of the middle rather than of the rim; saliency: what stands
+    out from the image's spectrum, mostly bad; onnx: a segmentation model (with --model); or your
+    own function as package.module:function, looked for in the current folder too, which takes an
+    image (H, W, 3) uint8 and returns its foreground (H, W), bool or a float in [0, 1]."""
     boxes: Path | None = None
-    """For grabcut: a CSV file of path,x0,y0,x1,y1, in pixels of the upright image; images that it
-    does not name are cut without a box."""
+    """For grabcut: a CSV file of path,x0,y0,x1,y1: the image's path in IMAGES, and the box around
+    its foreground in pixels of the upright image, x1 and y1 the first ones outside; images that
+    it does not name are cut without a box."""
     model: Path | None = None
-    """For onnx: the segmentation model's file."""
+    """For onnx: the model's file. It takes one image (1, 3, h, w) float32, and returns the
+    probability of the foreground (1, 1, h, w), or scores of classes (1, C, h, w) or classes
+    (1, h, w), of which the first is the background."""
     model_size: int | None = None
-    """Height and width that the model is shown, pixels, > 0; None takes the model's own, or the
-    image's."""
+    """For onnx: height and width that images are resized to, pixels, > 0; None takes the model's
+    own, or the image's where the model takes any."""
     model_mean: tuple[float, float, float] = MEAN
-    """Mean of each channel, subtracted from pixels in [0, 1]."""
+    """For onnx: mean of each channel, subtracted from pixels in [0, 1]."""
     model_std: tuple[float, float, float] = STD
-    """Standard deviation of each channel, > 0, that they are divided by."""
-    model_input: str | None = None
-    """The model's input for images; None takes the only one."""
+    """For onnx: standard deviation of each channel, > 0, that they are divided by."""
     model_output: str | None = None
-    """The model's output for masks; None takes the first."""
+    """For onnx: name of the output for masks; None takes the first."""
     overwrite: bool = False
-    """Make masks again that are there already."""
+    """Whether masks that are there already are made again."""
     workers: int = 1
-    """Threads, >= 1; a function of your own has to allow more than one."""
+    """Threads, >= 1; a function of your own must bear being called from several at once."""
 
     def __post_init__(self) -> None:
         if self.boxes is not None and self.method != "grabcut":
@@ -59,7 +62,9 @@ class MaskConfig:
             )
         if self.model_size is not None and self.model_size < 1:
             raise IclmsrError(f"--model-size must be > 0 pixels, got {self.model_size}")
-        if not all(std > 0 for std in self.model_std):
+        if not all(map(math.isfinite, self.model_mean)):
+            raise IclmsrError(f"--model-mean must be finite, got {self.model_mean}")
+        if not all(0 < std < math.inf for std in self.model_std):
             raise IclmsrError(f"--model-std must be > 0, got {self.model_std}")
         if self.workers < 1:
             raise IclmsrError(f"--workers must be >= 1, got {self.workers}")
@@ -84,7 +89,6 @@ def mask_maker(config: MaskConfig) -> Maker:
             size=config.model_size,
             mean=config.model_mean,
             std=config.model_std,
-            input=config.model_input,
             output=config.model_output,
         )
     if config.method in MAKERS:
