@@ -231,7 +231,8 @@ def _masks(words: list[str]) -> None:
     masked = make_masks(Path(words[0]), Path(words[1]), config)
     print(masked.describe())
     if masked.failed:
-        raise IclmsrError(f"{len(masked.failed):,} images could not be masked: mend or remove them")
+        count = len(masked.failed)
+        raise IclmsrError(f"{count:,} images have no mask: mend or remove them, and run it again")
 
 
 def _demo(words: list[str]) -> None:

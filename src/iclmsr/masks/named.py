@@ -108,15 +108,14 @@ def _imported(method: str) -> Maker:
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:  # a module may raise anything while it is imported
-        raise IclmsrError(
-            f"--method {method!r}: cannot import {module!r} ({type(error).__name__}: {error})"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise IclmsrError(f"--method {method!r}: cannot import {module!r} ({reason})") from error
     for part in name.split("."):
         if not hasattr(found, part):
-            known = [key for key, value in inspect.getmembers(found) if callable(value)]
+            known = [key for key, one in inspect.getmembers(found, callable) if key[0] != "_"]
             raise IclmsrError(f"--method {method!r}: no {part!r} in it; {nearest(part, known)}")
         found = getattr(found, part)
     if not callable(found):
-        raise IclmsrError(f"--method {method!r} is a {type(found).__name__}, not a function")
+        raise IclmsrError(f"--method {method!r} is of type {type(found).__name__}, no function")
     maker: Maker = found
     return maker
