@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes around objects, from a CSV file."""
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+
+from iclmsr.data.classes import shown
+from iclmsr.data.decode import Unusable
+from iclmsr.data.names import printable
+from iclmsr.errors import IclmsrError
+from iclmsr.masks.makers import Box
+
+
+def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]:
+    """The boxes of some images.
+
+    Args:
+        path: A CSV file of ``path,x0,y0,x1,y1`` in pixels of the upright image, from its left and
+            top; x1 and y1 are the first ones outside. A first line without numbers is a header.
+        names: The images' paths.
+        where: The folder that they begin in, for messages.
+
+    Raises:
+        IclmsrError: The file cannot be read, or names an image twice or one that is not there.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = [(row, line) for line, row in enumerate(csv.reader(file), 1) if row]
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise IclmsrError(f"cannot read --boxes {printable(path)}: {reason}") from error
+    boxes: dict[str, Box] = {}
+    for index, (row, line) in enumerate(rows):
+        try:
+            name, *numbers = row
+            left, top, right, bottom = (round(float(number)) for number in numbers)
+        except (ValueError, OverflowError):
+            if index == 0 and len(row) == 5:
+                continue
+            raise IclmsrError(
+                f"--boxes {printable(path)}, line {line}: expected path,x0,y0,x1,y1, got "
+                f"{printable(','.join(row))!r}"
+            ) from None
+        if name in boxes:
+            raise IclmsrError(
+                f"--boxes {printable(path)}, line {line}: a second box for {printable(name)}: "
+                "leave one, around the whole foreground"
+            )
+        boxes[name] = (left, top, right, bottom)
+    unknown = boxes.keys() - set(names)
+    if unknown or not boxes:
+        what = f"images that are not in {where}: {shown(unknown)}" if unknown else "no images"
+        raise IclmsrError(f"--boxes {printable(path)} names {what}")
+    return boxes
+
+
+def check_box(box: Box, width: int, height: int) -> None:
+    """Raises :class:`Unusable` unless a box is a part of an image of so many pixels."""
+    left, top, right, bottom = box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise Unusable(f"has a box {box} that is empty or leaves its {width} x {height} pixels")
