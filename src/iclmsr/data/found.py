@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies at a path, without reading the images."""
+"""What lies at a path, from names and a few images."""
 
 import re
 import statistics
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from iclmsr.data import stl10
 from iclmsr.data.archives import find_official
+from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.decode import Unusable, careful, open_image
-from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
-from iclmsr.data.listing import FOLDERS, Listing, Rules, images_in, list_folder, top
-from iclmsr.data.names import printable
-from iclmsr.data.sources import OFFICIAL, DataConfig
+from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
+from iclmsr.data.readers import root_of, rules_of
+from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
 from iclmsr.data.trees import Tree, open_tree
 from iclmsr.errors import IclmsrError
 
 SIZES = {"cifar10": 32, "cifar100": 32, "stl10": 96, "tiny-imagenet": 64}
+CLASSES = {"cifar10": CIFAR10.classes, "cifar100": CIFAR100.classes, "stl10": stl10.CLASSES}
 LARGEST, LOOKED_AT = 224, 64
 MASKS = "masks"
 
@@ -37,6 +39,11 @@ class Files(NamedTuple):
     masks: Tree | None
     source: str
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a folder of test images."""
+        return not set(self.rules.folders["test"]).isdisjoint(self.tree.folders())
+
     def listing(self, split: str) -> Listing:
         """The images of ``"train"`` or ``"test"``.
 
@@ -51,28 +58,20 @@ def find_files(config: DataConfig) -> Files | None:
     """The files of a data set; None where images lie in few large ones, or in none at all.
 
     Args:
-        config: Its ``root`` is set, or its source is synthetic.
+        config: Which one.
 
     Raises:
         IclmsrError: Nothing is there, or an archive is damaged.
     """
-    if config.root is None:
+    if config.source not in SOURCES or config.source == "synthetic":
         return None
-    official = find_official(config.root, OFFICIAL.get(config.source, ()))
+    place = root_of(config)
     if config.source == "tiny-imagenet":
-        tree = top(open_tree(find_tiny_imagenet(config.root)))
-    elif official is None:
-        tree = top(open_tree(config.root))
-    else:
+        place = find_tiny_imagenet(place)
+    elif find_official(place, OFFICIAL.get(config.source, ())) is not None:
         return None
-    masks, apart = None, ""
-    if config.masks is not None:
-        masks = top(open_tree(config.masks))
-        masks = masks.below(MASKS) if MASKS in masks.folders() else masks
-        place, within = masks.place.resolve(), tree.place.resolve()
-        apart = place.relative_to(within).as_posix() if place.is_relative_to(within) else ""
-    folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
-    return Files(tree, Rules(folders, config.labels, config.class_list, apart), masks, config.source)
+    tree = top(open_tree(place))
+    return Files(tree, *rules_of(config, tree), config.source)
 
 
 def guess(path: Path) -> DataConfig:
@@ -83,33 +82,44 @@ def guess(path: Path) -> DataConfig:
 
     Returns:
         Its source; masks, if it has a folder of that name; and as ``image_size`` its own, at most
-        224 pixels.
+        224 pixels. What cannot be listed is taken for a ``folder``: reading it says what is wrong.
 
     Raises:
-        IclmsrError: Nothing is there, or no images.
+        IclmsrError: There is no such path.
     """
-    if not path.exists():
-        raise IclmsrError(f"{printable(path)} does not exist: pass the folder or archive to check")
+    root_of(DataConfig(root=path))
+    try:
+        return _guess(path)
+    except IclmsrError:
+        return DataConfig("folder", path)
+
+
+def _guess(path: Path) -> DataConfig:
+    """As above; raises where something cannot be listed."""
     for source, known in OFFICIAL.items():
         if find_official(path, known) is not None:
             return DataConfig(source, path, SIZES[source])
     tree = top(open_tree(path))
-    folders = tree.folders()
-    if WNIDS in tree.files():
+    folders, files = tree.folders(), tree.files()
+    if WNIDS in files:
         return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
-    source = "folder"
-    if "val" in folders and "train" in folders:
-        wnids = [re.fullmatch(r"n\d{8}", name) for name in tree.folders("train")]
-        source = "imagenet" if wnids and all(wnids) else source
     masks = path if MASKS in folders and len(folders) > 1 else None
-    return DataConfig(source, path, _size(tree), masks=masks)
+    size = _size(tree, images_among(files))
+    classes = tree.folders("train") if "train" in folders else []
+    source = "folder"
+    if "val" in folders and classes and all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        source = "imagenet"
+    for name, known_classes in CLASSES.items():
+        if sorted(known_classes) == classes and size == SIZES[name]:
+            source = name
+    return DataConfig(source, path, size, masks=masks)
 
 
-def _size(tree: Tree) -> int:
+def _size(tree: Tree, images: Sequence[str]) -> int:
     """The usual short side of a few images, pixels."""
     sides = []
     with careful():
-        for _, content in islice(tree.contents(images_of(tree)), LOOKED_AT):
+        for _, content in tree.contents(images[:: len(images) // LOOKED_AT + 1]):
             try:
                 sides.append(min(open_image(content).image.size))
             except Unusable:
@@ -117,6 +127,14 @@ def _size(tree: Tree) -> int:
     return min(LARGEST, round(statistics.median(sides))) if sides else DataConfig().image_size
 
 
-def images_of(tree: Tree) -> tuple[str, ...]:
-    """All images but those in a folder ``masks``, whether a split has them or not."""
-    return images_in(tree, "", Rules(FOLDERS, apart=MASKS))
+def images_among(files: Sequence[str]) -> list[str]:
+    """Image files by their names, but those in a folder ``masks``.
+
+    >>> images_among(["a/0.png", "a/list.txt", "masks/a/0.png"])
+    ['a/0.png']
+    """
+    return [
+        name
+        for name in files
+        if name.lower().endswith(SUFFIXES) and not name.startswith(f"{MASKS}/")
+    ]

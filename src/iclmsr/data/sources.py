@@ -14,7 +14,7 @@ from iclmsr.data.readers import OFFICIAL, SOURCES, root_of
 from iclmsr.data.resize import centre_view
 from iclmsr.errors import IclmsrError, nearest
 
-__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "load", "prepare"]
+__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "cache_path", "load", "prepare"]
 
 
 def load(config: DataConfig, split: str) -> ImageSet:
@@ -69,7 +69,7 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
     _check_source(config)
     if config.source == "synthetic":
         raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
-    path = _cache_path(config, split)
+    path = cache_path(config, split)
     with cache.held(path):
         stamp = cache.stamp(_places(config))
         try:
@@ -90,7 +90,7 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     """Images that :func:`prepare` has decoded, or None; warns where they are of no use."""
     if not config.cache or config.source == "synthetic":
         return None
-    path = _cache_path(config, split)
+    path = cache_path(config, split)
     if not path.exists():
         return None
     try:
@@ -109,8 +109,12 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     return draw.of(cached.images)
 
 
-def _cache_path(config: DataConfig, split: str) -> Path:
-    """Where the prepared images are, by everything that is chosen about them."""
+def cache_path(config: DataConfig, split: str) -> Path:
+    """The file where :func:`prepare` puts a split, by everything that is chosen about it.
+
+    Raises:
+        IclmsrError: The data set does not exist.
+    """
     if split == "pretrain" and config.source != "stl10":
         split = "train"
     paths = [

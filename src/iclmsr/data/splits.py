@@ -12,13 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from iclmsr.data.decode import Unusable, decode_mask, open_image
+from iclmsr.data.decode import Unusable, careful, decode_mask, open_image
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import mask_name
 from iclmsr.data.found import Files
 from iclmsr.data.images import ImageSet
 from iclmsr.data.threads import in_threads
-from iclmsr.data.trees import Content
+from iclmsr.data.trees import Content, Tree
 
 Size = tuple[int, int]
 Item = TypeVar("Item")
@@ -39,14 +39,14 @@ class Masks:
 
 @dataclass
 class Split:
-    """The images of a split, by name: their path, or their number where they have no file.
+    """The images of a split, by name: their path, or split and number where they have no file.
 
     Attributes:
         labels: Each image's class, "" where it has none.
         classes: All class names, also those without images.
         digests: Of the pixels of each image that decodes.
         corrupt: Why an image does not.
-        sizes: Images of each size, as "width x height".
+        sizes: Images of each width and height.
         formats: Files of each format; empty where images have no files.
         modes: Files of each mode of pixels; the same.
         masks: None where there are none to look at.
@@ -56,7 +56,7 @@ class Split:
     classes: tuple[str, ...]
     digests: dict[str, bytes] = field(default_factory=dict)
     corrupt: dict[str, str] = field(default_factory=dict)
-    sizes: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[Size] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     masks: Masks | None = None
@@ -70,10 +70,14 @@ class Split:
         names = (*self.classes, "") if found[""] else self.classes
         return {name: found[name] for name in names}
 
+    @property
+    def unmasked(self) -> dict[str, str]:
+        """Why an image's mask cannot be used, by image."""
+        return {} if self.masks is None else self.masks.unusable
+
     def usable(self) -> list[str]:
         """Images that decode and have the mask that they should have."""
-        unmasked = {} if self.masks is None else self.masks.unusable
-        return [name for name in self.digests if name not in unmasked]
+        return [name for name in self.digests if name not in self.unmasked]
 
 
 class _Seen(NamedTuple):
@@ -96,7 +100,7 @@ def split_of_images(images: ImageSet, name: str) -> Split:
     names = [f"{name} image {index}" for index in range(len(images))]
     split = Split(dict(zip(names, labels, strict=True)), images.classes)
     height, width = images.images.shape[2:]
-    split.sizes[f"{width} x {height}"] = len(images)
+    split.sizes[width, height] = len(images)
     for image, pixels in zip(names, images.images.numpy(), strict=True):
         array = np.ascontiguousarray(pixels.transpose(1, 2, 0))
         split.digests[image] = _digest((width, height), array.tobytes())
@@ -106,9 +110,7 @@ def split_of_images(images: ImageSet, name: str) -> Split:
     return split
 
 
-def split_of_files(
-    files: Files, name: str, draw: Draw, *, image_size: int, workers: int
-) -> Split:
+def split_of_files(files: Files, name: str, draw: Draw, *, image_size: int, workers: int) -> Split:
     """Looks at a split of files.
 
     Args:
@@ -128,17 +130,18 @@ def split_of_files(
     kinds = [listing.classes[label] if label >= 0 else "" for label in labels]
     split = Split(dict(zip(names, kinds, strict=True)), listing.classes)
     sizes: dict[str, Size] = {}
-    contents = in_threads(_look, files.tree.contents(names), workers)
-    for image, seen in _shown(contents, f"{name} images", len(names)):
-        if isinstance(seen, str):
-            split.corrupt[image] = seen
-            continue
-        sizes[image], split.digests[image] = seen.size, seen.digest
-        split.formats[seen.format] += 1
-        split.modes[seen.mode] += 1
-        split.sizes[f"{seen.size[0]} x {seen.size[1]}"] += 1
-    if files.masks is not None:
-        split.masks = _look_at_masks(files, sizes, name, image_size)
+    with careful():
+        contents = in_threads(_look, files.tree.contents(names), workers)
+        for image, seen in _shown(contents, f"{name} images", len(names)):
+            if isinstance(seen, str):
+                split.corrupt[image] = seen
+                continue
+            sizes[image], split.digests[image] = seen.size, seen.digest
+            split.formats[seen.format] += 1
+            split.modes[seen.mode] += 1
+            split.sizes[seen.size] += 1
+        if files.masks is not None:
+            split.masks = _look_at_masks(files.masks, sizes, name, image_size)
     return split
 
 
@@ -153,20 +156,18 @@ def _look(file: tuple[str, Content]) -> tuple[str, _Seen | str]:
     return file[0], _Seen(picture.format, picture.mode, image.size, digest)
 
 
-def _look_at_masks(files: Files, sizes: dict[str, Size], name: str, image_size: int) -> Masks:
+def _look_at_masks(tree: Tree, sizes: dict[str, Size], name: str, image_size: int) -> Masks:
     """The masks of the images that have a size."""
-    assert files.masks is not None
     masks, wanted = Masks(), dict[str, list[str]]()
     for image in sizes:
         wanted.setdefault(mask_name(image), []).append(image)
     names = list(wanted)
     missing = ((mask, FileNotFoundError()) for mask in names)
-    contents = chain[tuple[str, Content]](files.masks.contents(names), missing)
+    contents = chain[tuple[str, Content]](tree.contents(names), missing)
     for mask, content in _shown(contents, f"{name} masks", 2 * len(names)):
         for image in wanted.pop(mask, []):
-            where = files.masks.where(mask)
             try:
-                found = decode_mask(content, where, image_size, sizes[image])
+                found = decode_mask(content, tree.where(mask), image_size, sizes[image])
             except Unusable as error:
                 masks.unusable[image] = str(error)
             else:
@@ -182,4 +183,6 @@ def _digest(size: Size, pixels: bytes) -> bytes:
 def _shown(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """The items, with a bar on a terminal."""
     console = Console(stderr=True)
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        items, what, total, console=console, transient=True, disable=not console.is_terminal
+    )
