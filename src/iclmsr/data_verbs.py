@@ -79,7 +79,8 @@ def _check(words: list[str]) -> None:
         print(f"wrote {known.sheet}")
     problems = found.problems()
     if problems:
-        raise RunWouldStop(f"a run would stop: {len(problems)} problems, listed above")
+        many = "problem" if len(problems) == 1 else "problems"
+        raise RunWouldStop(f"a run would stop: {len(problems)} {many}, listed above")
 
 
 def _prepare(words: list[str]) -> None:
@@ -96,6 +97,10 @@ def _prepare(words: list[str]) -> None:
     name = words.pop(0) if words and not words[0].startswith("-") else None
     if name is None and _source(words) is None:
         raise IclmsrError("prepare needs a recipe, or --data.source NAME; and --data.root PATH")
+    if name is not None and Path(name).exists():
+        raise IclmsrError(
+            f"prepare takes a recipe or --data.source NAME: pass --data.root {name} beside it"
+        )
 
     from iclmsr.data.found import find_files
     from iclmsr.data.sources import cache_path, prepare
@@ -116,7 +121,7 @@ def _prepare(words: list[str]) -> None:
         what = "train" if split == "pretrain" and data.source != "stl10" else split
         size = f"{images.images.shape[-1]} x {images.images.shape[-1]} pixels"
         print(f"{what}: {len(images):,} images of {size}, {how}")
-        print(f"  {path}, {path.stat().st_size / 1e6:,.1f} MB")
+        print(f"  {path}, {path.stat().st_size / 1e6:,.2f} MB")
     if "test" not in splits:
         print("no test images: an encoder can be pretrained, but not evaluated")
 

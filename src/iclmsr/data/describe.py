@@ -194,7 +194,7 @@ def _foreground(split: Split) -> str:
     if split.masks is None or not split.masks.shares:
         return "none"
     _, low, _, middle, _, high, _ = (f"{100 * value:.0f}" for value in _quantiles(split.masks))
-    return f"median {middle} % (of 9 in 10: {low} to {high} %)"
+    return f"median {middle} %, 90 % of masks {low} to {high} %"
 
 
 def _quantiles(masks: Masks) -> list[float]:

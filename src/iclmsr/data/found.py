@@ -99,13 +99,14 @@ def _guess(path: Path) -> DataConfig:
     for source, known in OFFICIAL.items():
         if find_official(path, known) is not None:
             return DataConfig(source, path, SIZES[source])
-    tree = top(open_tree(path))
-    folders, files = tree.folders(), tree.files()
-    if WNIDS in files:
+    if (path / WNIDS).is_file():
         return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
+    tree = top(open_tree(path))
+    folders = tree.folders()
     masks = path if MASKS in folders and len(folders) > 1 else None
-    size = _size(tree, images_among(files))
-    classes = tree.folders("train") if "train" in folders else []
+    start = "train" if "train" in folders else ""
+    size = _size(tree, images_among(tree.files(start)))
+    classes = tree.folders(start) if start else []
     source = "folder"
     if "val" in folders and classes and all(re.fullmatch(r"n\d{8}", name) for name in classes):
         source = "imagenet"

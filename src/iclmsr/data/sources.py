@@ -67,8 +67,6 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
         IclmsrError: As :func:`load`; the cache cannot be written, and nothing is left half-done.
     """
     _check_source(config)
-    if config.source == "synthetic":
-        raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
     path = cache_path(config, split)
     with cache.held(path):
         stamp = cache.stamp(_places(config))
@@ -113,8 +111,10 @@ def cache_path(config: DataConfig, split: str) -> Path:
     """The file where :func:`prepare` puts a split, by everything that is chosen about it.
 
     Raises:
-        IclmsrError: The data set does not exist.
+        IclmsrError: The data set does not exist, or has no files.
     """
+    if config.source == "synthetic":
+        raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
     if split == "pretrain" and config.source != "stl10":
         split = "train"
     paths = [
