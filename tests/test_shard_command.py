@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iclmsr.cli import main
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.errors import IclmsrError
 from iclmsr.shard_command import shard_command
@@ -55,7 +56,7 @@ def test_bad_words(words, message):
 
 
 def test_help(capsys):
-    run("--help")
+    assert main(["data", "shard", "--help"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "Write a folder or archive of images as WebDataset shards."
     assert "\nusage: iclmsr data shard FOLDER OUT" in out

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +67,27 @@ def _run(words: list[str]) -> None:
 
 def _overview() -> str:
     """The help text of the bare command: every verb and the first line of its docstring."""
+    return _listing(
+        "COMMAND ... [--debug]",
+        VERBS,
+        "Self-supervised pretraining of image encoders that do not lean on the background.",
+        "iclmsr COMMAND --help says more; --debug shows the traceback of an error.",
+    )
+
+
+def _listing(
+    usage: str,
+    verbs: Mapping[str, Callable[..., None]],
+    about: str = "",
+    more: str = "COMMAND --help says more.",
+) -> str:
+    """Help text: every verb and the first line of its docstring."""
     lines = [
         f"  {name:10} {(verb.__doc__ or '').strip().splitlines()[0]}"
-        for name, verb in VERBS.items()
+        for name, verb in verbs.items()
     ]
-    return "\n".join(
-        [
-            "usage: iclmsr COMMAND ... [--debug]",
-            "",
-            "Self-supervised pretraining of image encoders that do not lean on the background.",
-            "",
-            *lines,
-            "",
-            "iclmsr COMMAND --help says more; --debug shows the traceback of an error.",
-        ]
-    )
+    parts = [f"usage: iclmsr {usage}", about, "\n".join(lines), more]
+    return "\n\n".join(filter(None, parts))
 
 
 def _pretrain(words: list[str]) -> None:
@@ -167,6 +173,20 @@ def _evaluate(words: list[str]) -> None:
     config = parse_options(EvaluateConfig, EvaluateConfig.of_run(run), words)
     show(evaluate(run, config))
     print(f"wrote {run / 'evaluation.json'}")
+
+
+def _data(words: list[str]) -> None:
+    """Look at a data set, prepare it, pack it: iclmsr data COMMAND ..."""
+    from iclmsr.data_verbs import COMMANDS
+
+    if not words or words[0] in ("-h", "--help"):
+        print(_listing("data COMMAND ...", COMMANDS))
+    elif words[0] not in COMMANDS:
+        raise IclmsrError(f"unknown command 'data {words[0]}': {nearest(words[0], COMMANDS)}")
+    elif _asks_help(words):
+        print(_usage(COMMANDS[words[0]]))
+    else:
+        COMMANDS[words[0]](words[1:])
 
 
 def _recipes(words: list[str]) -> None:
@@ -262,6 +282,7 @@ def _demo(words: list[str]) -> None:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "pretrain": _pretrain,
     "evaluate": _evaluate,
+    "data": _data,
     "recipes": _recipes,
     "masks": _masks,
     "scm": _scm,

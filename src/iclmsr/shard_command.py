@@ -24,9 +24,6 @@ def shard_command(words: list[str]) -> None:
     parser.add_argument("--masks", type=Path)
     parser.add_argument("--shard-size", type=_bytes, default=256 << 20)
     parser.add_argument("--seed", type=int, default=0)
-    if "-h" in words or "--help" in words:
-        print("\n".join(line[4:] for line in f"    {shard_command.__doc__}".splitlines()))
-        return
     known, places = parser.parse_known_args(words)
     stray = [word for word in places if word.startswith("-")] + places[2:]
     if stray:

@@ -87,12 +87,7 @@ def _read(
 ) -> ImageSet:
     """The image files in a tree, and their masks."""
     tree = top(tree)
-    masks, apart = None, ""
-    if config.masks is not None:
-        masks = open_masks(config.masks, config.shard_cache)
-        apart = apart_of(masks, tree)
-    folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
-    rules = Rules(folders, config.labels, config.class_list, apart)
+    rules, masks = rules_of(config, tree)
     return read_images(
         listed(tree, _on_disk(config, split), rules),
         image_size=config.image_size,
@@ -100,6 +95,20 @@ def _read(
         draw=draw,
         masks=masks,
     )
+
+
+def rules_of(config: DataConfig, tree: Tree) -> tuple[Rules, Tree | None]:
+    """How the folders of a tree of image files are read, and the tree of their masks.
+
+    Raises:
+        IclmsrError: The masks are not there, or in a damaged archive.
+    """
+    masks, apart = None, ""
+    if config.masks is not None:
+        masks = open_masks(config.masks, config.shard_cache)
+        apart = apart_of(masks, tree)
+    folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
+    return Rules(folders, config.labels, config.class_list, apart), masks
 
 
 def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:

@@ -16,7 +16,7 @@ from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
 from iclmsr.errors import IclmsrError, nearest
 
-__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "load", "prepare"]
+__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "cache_path", "load", "prepare"]
 
 
 def load(config: DataConfig, split: str) -> ImageSet:
@@ -69,14 +69,7 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
         IclmsrError: As :func:`load`; the cache cannot be written, and nothing is left half-done.
     """
     _check_source(config)
-    if config.source == "synthetic":
-        raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
-    if _elsewhere(config):
-        raise IclmsrError(
-            f"data.root {config.root} or data.masks is a URL or a pattern: only files in folders "
-            "and archives on this machine can be prepared, shards of a URL are kept as they are"
-        )
-    path = _cache_path(config, split)
+    path = cache_path(config, split)
     with cache.held(path):
         stamp = _stamp(config)
         try:
@@ -97,7 +90,7 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     """Images that :func:`prepare` has decoded, or None; warns where they are of no use."""
     if not config.cache or config.source == "synthetic" or _elsewhere(config):
         return None
-    path = _cache_path(config, split)
+    path = cache_path(config, split)
     if not path.exists():
         return None
     try:
@@ -116,8 +109,19 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     return draw.of(cached.images)
 
 
-def _cache_path(config: DataConfig, split: str) -> Path:
-    """Where the prepared images are, by everything that is chosen about them."""
+def cache_path(config: DataConfig, split: str) -> Path:
+    """The file where :func:`prepare` puts a split, by everything that is chosen about it.
+
+    Raises:
+        IclmsrError: The data set does not exist, or has no files.
+    """
+    if config.source == "synthetic":
+        raise IclmsrError("data.source 'synthetic' has no files that could be prepared")
+    if _elsewhere(config):
+        raise IclmsrError(
+            f"data.root {config.root} or data.masks is a URL or a pattern: only files in folders "
+            "and archives on this machine can be prepared, shards of a URL are kept as they are"
+        )
     if split == "pretrain" and config.source != "stl10":
         split = "train"
     paths = [

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a data set and what is the matter with it, before a run finds out."""
+
+import warnings
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from iclmsr.data.draw import Draw
+from iclmsr.data.findings import Copies, Findings
+from iclmsr.data.found import Files, find_files, images_among
+from iclmsr.data.sources import DataConfig, load
+from iclmsr.data.splits import Split, split_of_files, split_of_images
+from iclmsr.errors import IclmsrError
+
+SPLITS = {"train": "pretrain", "test": "test"}
+"""As they are called here and by :func:`iclmsr.data.sources.load`."""
+
+
+def check(config: DataConfig, *, workers: int = 1) -> Findings:
+    """Looks at every image and mask of a data set, and raises at none of them.
+
+    Args:
+        config: Which one; of training images ``limit`` counts. Prepared images do not, nor does
+            what evaluation does to images.
+        workers: Threads that decode, >= 1.
+
+    >>> found = check(DataConfig("synthetic"))
+    >>> len(found.splits["train"]), found.copies, found.problems()
+    (4000, [], [])
+    """
+    config = replace(config, cache=False, evaluate_resize=None, evaluate_crop=None)
+    found = Findings(config)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            found.files = find_files(config)
+        except IclmsrError as error:
+            found.refused = dict.fromkeys(SPLITS, str(error))
+            return found
+        for name in SPLITS:
+            try:
+                found.splits[name] = _look_at(found, name, workers)
+            except IclmsrError as error:
+                found.refused[name] = str(error)
+    found.remarks = [str(one.message) for one in caught]
+    if found.files is not None:
+        found.has_test = found.files.has_test
+        complete = len(found.splits) == 1 + found.has_test
+        if config.limit is None and complete:
+            _find_unused(found, found.files)
+    found.copies = _copies(found.splits)
+    return found
+
+
+def _look_at(found: Findings, name: str, workers: int) -> Split:
+    """One split."""
+    config = found.config
+    if found.files is None:
+        return split_of_images(load(config, SPLITS[name]), name)
+    draw = Draw(config.limit if name == "train" else None, config.seed)
+    size = config.image_size
+    return split_of_files(found.files, name, draw, image_size=size, workers=workers)
+
+
+def _find_unused(found: Findings, files: Files) -> None:
+    """Notes images that no split has."""
+    used = {image for split in found.splits.values() for image in split.labels}
+    splits = {name for names in files.rules.folders.values() for name in names}
+    try:
+        images = images_among(files.tree.files())
+    except IclmsrError as error:  # in a folder that no split reads
+        found.remarks.append(str(error))
+        return
+    apart = f"{files.rules.apart}/"
+    for image in images:
+        if image not in used and not (files.rules.apart and image.startswith(apart)):
+            parent = PurePosixPath(image).parent.as_posix()
+            beside = parent == "." or parent in splits
+            (found.loose if beside else found.unused).append(image)
+
+
+def _copies(splits: dict[str, Split]) -> Copies:
+    """Groups of images that have the same pixels, as pairs of split and name."""
+    groups: dict[bytes, list[tuple[str, str]]] = {}
+    for split, images in splits.items():
+        for name, digest in images.digests.items():
+            groups.setdefault(digest, []).append((split, name))
+    return [group for group in groups.values() if len(group) > 1]

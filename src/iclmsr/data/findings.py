@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was found in a data set, judged."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from iclmsr.data.classes import shown
+from iclmsr.data.found import Files
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.splits import Split
+
+UNEQUAL = 10
+"""From this ratio of the largest to the smallest class on, a person is told."""
+Copies = list[list[tuple[str, str]]]
+
+
+@dataclass
+class Findings:
+    """What is in a data set.
+
+    Attributes:
+        config: What was looked at.
+        files: Where its images are files of their own, else None.
+        splits: By ``"train"`` and ``"test"``; one that cannot be listed is not in it.
+        refused: Why not, by the same names.
+        has_test: Whether there is anything to test on.
+        copies: Groups of images with the same pixels, as pairs of split and name.
+        loose: Image files beside class or split folders, which nothing reads.
+        unused: Image files elsewhere that belong to neither split.
+        remarks: What the readers warn of.
+    """
+
+    config: DataConfig
+    files: Files | None = None
+    splits: dict[str, Split] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    has_test: bool = True
+    copies: Copies = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def within(self, split: str) -> Copies:
+        """The groups' images of one split, where those are two or more."""
+        own = ([image for image in group if image[0] == split] for group in self.copies)
+        return [group for group in own if len(group) > 1]
+
+    def across(self) -> Copies:
+        """Groups with images of both splits."""
+        return [group for group in self.copies if len({split for split, _ in group}) > 1]
+
+    def conflicts(self) -> Copies:
+        """Groups whose images have different classes."""
+        return [
+            group
+            for group in self.copies
+            if len({self.splits[split].labels[name] for split, name in group} - {""}) > 1
+        ]
+
+    def problems(self) -> list[str]:
+        """Why a run would stop; none if the data set can be used."""
+        return list(dict.fromkeys(self._problems()))
+
+    def _problems(self) -> Iterator[str]:
+        """As above."""
+        for name, why in self.refused.items():
+            if name == "train" or self.has_test:
+                yield why
+        for name, split in self.splits.items():
+            usable = Counter(split.labels[image] for image in split.usable())
+            empty = [label for label, count in split.counts().items() if not usable[label]]
+            if empty:
+                named = [label or "(no class)" for label in empty]
+                yield f"not one {name} image can be used of: {shown(named)}"
+            if self.config.on_corrupt == "skip":
+                continue
+            for images, what in (
+                (split.corrupt, "do not decode: mend or remove them, or"),
+                (split.unmasked, "have no mask that can be used: `iclmsr masks` makes masks, or"),
+            ):
+                if images:
+                    yield f"{len(images):,} {name} images {what} pass --data.on-corrupt skip"
+
+    def notes(self) -> list[str]:
+        """What a run would not stop at, but a person should know."""
+        return list(dict.fromkeys(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        """As above."""
+        yield from self.remarks
+        if not self.has_test:
+            yield "no test images: an encoder can be pretrained, but not evaluated"
+        if self.loose:
+            yield (
+                f"{len(self.loose):,} images lie beside the class folders and are not read: "
+                f"{shown(self.loose)}"
+            )
+        if self.unused:
+            yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
+        across = self.across()
+        if across:
+            there = sum(split == "test" for group in across for split, _ in group)
+            yield (
+                f"{there:,} test images are training images too (same pixels): "
+                "accuracy on them says nothing"
+            )
+        for name in self.splits:
+            more = sum(len(group) - 1 for group in self.within(name))
+            if more:
+                yield f"{more:,} {name} images are copies of others (same pixels)"
+        conflicts = self.conflicts()
+        if conflicts:
+            yield f"{len(conflicts):,} groups of copies are in different classes"
+        for name, split in self.splits.items():
+            yield from self._notes_on(name, split)
+
+    def _notes_on(self, name: str, split: Split) -> Iterator[str]:
+        """Of one split alone."""
+        counts = [count for label, count in split.counts().items() if label]
+        if counts and max(counts) > UNEQUAL * min(counts):
+            yield f"{name} classes are very unequal: {min(counts):,} to {max(counts):,} images"
+        if not counts:
+            yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
+        small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)
+        if small:
+            yield (
+                f"{small:,} {name} images have a side below {self.config.image_size} pixels: "
+                "they are enlarged"
+            )
+        if self.config.on_corrupt == "skip" and (split.corrupt or split.unmasked):
+            out = len(split.corrupt) + len(split.unmasked)
+            yield f"{out:,} {name} images cannot be used and would be left out"
+        shares = [] if split.masks is None else list(split.masks.shares.values())
+        for share, what in ((0, "no foreground"), (1, "nothing but foreground")):
+            blank = sum(found == share for found in shares)
+            if blank:
+                yield f"{blank:,} {name} masks have {what}"

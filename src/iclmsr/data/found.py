@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies at a path, from names and a few images."""
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from iclmsr.data import stl10
+from iclmsr.data.archives import find_official
+from iclmsr.data.cifar import CIFAR10, CIFAR100
+from iclmsr.data.decode import Unusable, careful, open_image
+from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
+from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
+from iclmsr.data.readers import root_of, rules_of
+from iclmsr.data.shards import names_shards
+from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
+from iclmsr.data.trees import Tree, open_tree
+from iclmsr.errors import IclmsrError
+
+SIZES = {"cifar10": 32, "cifar100": 32, "stl10": 96, "tiny-imagenet": 64}
+CLASSES = {"cifar10": CIFAR10.classes, "cifar100": CIFAR100.classes, "stl10": stl10.CLASSES}
+LARGEST, LOOKED_AT = 224, 64
+MASKS = "masks"
+
+
+class Files(NamedTuple):
+    """A data set whose images are files of their own.
+
+    Attributes:
+        tree: All files.
+        rules: How folders are read.
+        masks: The masks, or None.
+        source: As in :class:`DataConfig`.
+    """
+
+    tree: Tree
+    rules: Rules
+    masks: Tree | None
+    source: str
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a folder of test images."""
+        return not set(self.rules.folders["test"]).isdisjoint(self.tree.folders())
+
+    def listing(self, split: str) -> Listing:
+        """The images of ``"train"`` or ``"test"``.
+
+        Raises:
+            IclmsrError: There are none, or not in the folders where they should be.
+        """
+        listed = list_tiny_imagenet if self.source == "tiny-imagenet" else list_folder
+        return listed(self.tree, split, self.rules)
+
+
+def find_files(config: DataConfig) -> Files | None:
+    """The files of a data set; None where images lie in few large ones, or in none at all.
+
+    Args:
+        config: Which one.
+
+    Raises:
+        IclmsrError: Nothing is there, or an archive is damaged.
+    """
+    if config.source not in SOURCES or config.source in ("synthetic", "hf"):
+        return None
+    if config.root is not None and names_shards(config.root):
+        tree = top(open_tree(config.root, config.shard_cache))
+        return Files(tree, *rules_of(config, tree), config.source)
+    place = root_of(config)
+    if config.source == "tiny-imagenet":
+        place = find_tiny_imagenet(place)
+    elif find_official(place, OFFICIAL.get(config.source, ())) is not None:
+        return None
+    tree = top(open_tree(place))
+    return Files(tree, *rules_of(config, tree), config.source)
+
+
+def guess(path: Path) -> DataConfig:
+    """What a data set is, from the names of its files and the sizes of a few images.
+
+    Args:
+        path: A folder or an archive.
+
+    Returns:
+        Its source; masks, if it has a folder of that name; and as ``image_size`` its own, at most
+        224 pixels. What cannot be listed is taken for a ``folder``: reading it says what is wrong.
+
+    Raises:
+        IclmsrError: There is no such path.
+    """
+    root_of(DataConfig(root=path))
+    try:
+        return _guess(path)
+    except IclmsrError:
+        return DataConfig("folder", path)
+
+
+def _guess(path: Path) -> DataConfig:
+    """As above; raises where something cannot be listed."""
+    for source, known in OFFICIAL.items():
+        if find_official(path, known) is not None:
+            return DataConfig(source, path, SIZES[source])
+    if (path / WNIDS).is_file():
+        return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
+    tree = top(open_tree(path))
+    folders = tree.folders()
+    masks = path if MASKS in folders and len(folders) > 1 else None
+    start = "train" if "train" in folders else ""
+    size = _size(tree, images_among(tree.files(start)))
+    classes = tree.folders(start) if start else []
+    source = "folder"
+    if "val" in folders and classes and all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        source = "imagenet"
+    for name, known_classes in CLASSES.items():
+        if sorted(known_classes) == classes and size == SIZES[name]:
+            source = name
+    return DataConfig(source, path, size, masks=masks)
+
+
+def _size(tree: Tree, images: Sequence[str]) -> int:
+    """The usual short side of a few images, pixels."""
+    sides = []
+    with careful():
+        for _, content in tree.contents(images[:: len(images) // LOOKED_AT + 1]):
+            try:
+                sides.append(min(open_image(content).image.size))
+            except Unusable:
+                continue
+    return min(LARGEST, round(statistics.median(sides))) if sides else DataConfig().image_size
+
+
+def images_among(files: Sequence[str]) -> list[str]:
+    """Image files by their names, but those in a folder ``masks``.
+
+    >>> images_among(["a/0.png", "a/list.txt", "masks/a/0.png"])
+    ['a/0.png']
+    """
+    return [
+        name
+        for name in files
+        if name.lower().endswith(SUFFIXES) and not name.startswith(f"{MASKS}/")
+    ]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few images of every class."""
+
+from typing import NamedTuple
+
+import torch
+
+from iclmsr.data.draw import Draw
+from iclmsr.data.findings import Findings
+from iclmsr.data.folder import read_images
+from iclmsr.data.images import ImageSet
+from iclmsr.data.listing import Listing
+from iclmsr.data.sources import load
+from iclmsr.data.splits import Split
+from iclmsr.errors import IclmsrError
+from iclmsr.seeds import generator
+
+
+class Sample(NamedTuple):
+    """Training images drawn at random.
+
+    Attributes:
+        images: The images as a run would have them.
+        names: What each is called: its class, or its own name where it has none.
+        there: Training images that they were drawn from, and those that cannot be used.
+    """
+
+    images: ImageSet
+    names: tuple[str, ...]
+    there: int
+
+
+def draw_sample(found: Findings, count: int, *, seed: int) -> Sample:
+    """Usable training images, of each class as many as of the others; files of no others are read.
+
+    Args:
+        found: The data set.
+        count: How many, > 0; all, if there are fewer. Where there are more classes, so many of
+            them have one image each.
+        seed: Of the draw.
+
+    Raises:
+        IclmsrError: There are no usable training images.
+    """
+    if "train" not in found.splits or not found.splits["train"].usable():
+        raise IclmsrError("there are no training images to draw a sheet of")
+    split = found.splits["train"]
+    chosen = choose(split, count, seed=seed)
+    names = tuple(split.labels[name] or name for name in chosen)
+    if found.files is None:
+        index_of = {name: index for index, name in enumerate(split.labels)}
+        index = torch.tensor([index_of[name] for name in chosen])
+        return Sample(load(found.config, "pretrain").take(index), names, len(split))
+    labels = tuple(
+        split.classes.index(split.labels[name]) if split.labels[name] else -1 for name in chosen
+    )
+    listing = Listing(found.files.tree, tuple(chosen), labels, split.classes)
+    images = read_images(
+        listing,
+        image_size=found.config.image_size,
+        on_corrupt="error",
+        draw=Draw(),
+        masks=found.files.masks,
+    )
+    return Sample(images, names, len(split))
+
+
+def choose(split: Split, count: int, *, seed: int) -> list[str]:
+    """Names of usable images, drawn in turn from every class, in the order of the classes.
+
+    Args:
+        split: The images.
+        count: How many at most, > 0.
+        seed: Of the draw.
+    """
+    labels, usable = split.labels, split.usable()
+    draw = generator(seed, "sample")
+    groups: dict[str, list[str]] = {}
+    for index in torch.randperm(len(usable), generator=draw).tolist():
+        groups.setdefault(labels[usable[index]], []).append(usable[index])
+    turns = [
+        (turn, place, name)
+        for place, group in enumerate(groups.values())
+        for turn, name in enumerate(group[:count])
+    ]
+    rank = {label: place for place, label in enumerate((*split.classes, ""))}
+    order = {name: place for place, name in enumerate(labels)}
+    names = [name for _, _, name in sorted(turns)[:count]]
+    return sorted(names, key=lambda name: (rank[labels[name]], order[name]))
