@@ -12,7 +12,8 @@ from typing import Any
 
 from iclmsr import __version__
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
-from iclmsr.options import Parser, parse_options
+from iclmsr.mask_command import mask_command
+from iclmsr.options import Parser, asks_help, parse_options, usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,8 +106,8 @@ def _pretrain(words: list[str]) -> None:
         parser.add_argument(option, type=Path)
     name = words.pop(0) if words and not words[0].startswith("-") else None
     known, rest = parser.parse_known_args(words)
-    if _asks_help(words):
-        print(_usage(_pretrain))
+    if asks_help(words):
+        print(usage(_pretrain))
 
     from iclmsr.config import PretrainConfig, decode
     from iclmsr.data.hugging_face import absolute
@@ -115,7 +116,7 @@ def _pretrain(words: list[str]) -> None:
     from iclmsr.pretrain import pretrain, resume
     from iclmsr.recipes import RECIPES, recipe
 
-    if _asks_help(words):
+    if asks_help(words):
         parse_options(PretrainConfig, recipe(name).config if name else PretrainConfig(), rest)
     if sum(value is not None for value in (name, known.config, known.resume)) != 1:
         raise IclmsrError(
@@ -162,11 +163,11 @@ def _evaluate(words: list[str]) -> None:
     run was pretrained on, or of those that --data... options name; writes RUN/evaluation.json.
     """
     run = Path(words.pop(0)) if words and not words[0].startswith("-") else None
-    if _asks_help(words):
-        print(_usage(_evaluate))
+    if asks_help(words):
+        print(usage(_evaluate))
     from iclmsr.evaluate import EvaluateConfig, evaluate, show
 
-    if _asks_help(words):
+    if asks_help(words):
         parse_options(EvaluateConfig, EvaluateConfig(), words)
     if run is None:
         raise IclmsrError("evaluate needs a run folder: iclmsr evaluate RUN")
@@ -183,16 +184,16 @@ def _data(words: list[str]) -> None:
         print(_listing("data COMMAND ...", COMMANDS))
     elif words[0] not in COMMANDS:
         raise IclmsrError(f"unknown command 'data {words[0]}': {nearest(words[0], COMMANDS)}")
-    elif _asks_help(words):
-        print(_usage(COMMANDS[words[0]]))
+    elif asks_help(words):
+        print(usage(COMMANDS[words[0]]))
     else:
         COMMANDS[words[0]](words[1:])
 
 
 def _recipes(words: list[str]) -> None:
     """List the recipes, or print one whole: iclmsr recipes [NAME]."""
-    if _asks_help(words):
-        print(_usage(_recipes))
+    if asks_help(words):
+        print(usage(_recipes))
         return
     import json
 
@@ -221,8 +222,8 @@ def _scm(words: list[str]) -> None:
 
     The picture goes to scm.png unless FILE.png is given.
     """
-    if _asks_help(words):
-        print(_usage(_scm))
+    if asks_help(words):
+        print(usage(_scm))
         return
     out = _out(words, Path("scm.png"))
 
@@ -233,35 +234,6 @@ def _scm(words: list[str]) -> None:
     print(f"wrote {out}")
 
 
-def _masks(words: list[str]) -> None:
-    """Make foreground masks for images that have none.
-
-    usage: iclmsr masks IMAGES OUT [options below]
-
-    Writes a PNG for every image in IMAGES, a folder or an archive of one, at any depth: in OUT
-    under the image's own path, of the image's size, 255 on the foreground and 0 elsewhere, for
-    `iclmsr pretrain ... --data.masks OUT`. OUT lies outside IMAGES, or is IMAGES/masks. Started
-    again, it goes on: masks that are there are kept. Images that fail are named at the end, and
-    the exit code is then 2. The makers guess; docs/how-to/masks.md says how badly. They need
-    pip install 'iclmsr[masks]', or 'iclmsr[onnx]' for models.
-    """
-    if _asks_help(words):
-        print(_usage(_masks))
-    from iclmsr.masks.files import make_masks
-    from iclmsr.masks.named import MaskConfig
-
-    if _asks_help(words):
-        parse_options(MaskConfig, MaskConfig(), words)
-    if any(word.startswith("-") for word in words[:2]) or len(words) < 2:
-        raise IclmsrError("masks begins with two folders: iclmsr masks IMAGES OUT [options]")
-    config = parse_options(MaskConfig, MaskConfig(), words[2:])
-    masked = make_masks(Path(words[0]), Path(words[1]), config)
-    print(masked.describe())
-    if masked.failed:
-        count = len(masked.failed)
-        raise IclmsrError(f"{count:,} images have no mask: mend or remove them, and run it again")
-
-
 def _demo(words: list[str]) -> None:
     """Pretrain SimCLR + MSR on embedded data, evaluate it, draw a picture.
 
@@ -269,8 +241,8 @@ def _demo(words: list[str]) -> None:
 
     Downloads nothing; a few minutes on two CPU cores. RUN is runs/demo unless given.
     """
-    if _asks_help(words):
-        print(_usage(_demo))
+    if asks_help(words):
+        print(usage(_demo))
         return
     out = _out(words, Path("runs/demo"))
 
@@ -284,21 +256,10 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "data": _data,
     "recipes": _recipes,
-    "masks": _masks,
+    "masks": mask_command,
     "scm": _scm,
     "demo": _demo,
 }
-
-
-def _asks_help(words: Sequence[str]) -> bool:
-    """Whether the user wants to read instead of run."""
-    return "-h" in words or "--help" in words
-
-
-def _usage(verb: Callable[..., None]) -> str:
-    """A verb's docstring as help text."""
-    text = verb.__doc__ or ""
-    return "\n".join(line.removeprefix("    ") for line in text.strip().splitlines()) + "\n"
 
 
 def _out(words: Sequence[str], default: Path) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from iclmsr.errors import IclmsrError, nearest
@@ -51,6 +51,17 @@ def parse_options(kind: type[Config], default: Config, words: Sequence[str]) -> 
         what = "option" if word.startswith("-") else "argument"
         raise IclmsrError(f"unknown {what} {word!r}: {nearest(word, _option_names(default))}")
     return config
+
+
+def asks_help(words: Sequence[str]) -> bool:
+    """Whether the user wants to read instead of run."""
+    return "-h" in words or "--help" in words
+
+
+def usage(verb: Callable[..., None]) -> str:
+    """A verb's docstring as help text."""
+    text = verb.__doc__ or ""
+    return "\n".join(line.removeprefix("    ") for line in text.strip().splitlines()) + "\n"
 
 
 def _option_names(config: Any, prefix: str = "--") -> list[str]:
