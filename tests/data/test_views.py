@@ -9,16 +9,8 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from iclmsr.data.views import (
-    BRIGHTNESS,
-    CONTRAST,
-    HUE,
-    SATURATION,
-    ViewConfig,
-    ViewParameters,
-    draw_parameters,
-    make_views,
-)
+from iclmsr.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION
+from iclmsr.data.views import ViewConfig, ViewParameters, draw_parameters, make_views
 from iclmsr.errors import IclmsrError
 
 ADJUST = {
@@ -42,7 +34,7 @@ def noise(count, height=32, width=32, low=0, high=256):
 
 def nothing(count, height=32, width=32):
     """Parameters that leave images as they are."""
-    flip, jitter, grayscale, blur = torch.zeros(4, count, dtype=torch.bool)
+    flip, jitter, grayscale, blur, solarize = torch.zeros(5, count, dtype=torch.bool)
     return ViewParameters(
         box=torch.tensor([0, 0, height, width]).repeat(count, 1),
         flip=flip,
@@ -52,6 +44,7 @@ def nothing(count, height=32, width=32):
         grayscale=grayscale,
         blur=blur,
         sigma=torch.ones(count),
+        solarize=solarize,
     )
 
 
