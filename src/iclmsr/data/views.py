@@ -217,10 +217,12 @@ def make_views(
     """
     step = max(1, CACHED_PIXELS // images[0, 0].numel()) if images.is_cpu else len(images)
     parts = [slice(begin, begin + step) for begin in range(0, len(images), step)]
-    views = [_views(images[part], parameters.take(part), config) for part in parts]
     shift, spread = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
-    done = [view.sub_(shift).div_(spread) for view in views]
-    return done[0] if len(done) == 1 else torch.cat(done)
+    views = torch.empty(len(images), 3, config.size, config.size, device=images.device)
+    for part in parts:
+        made = _views(images[part], parameters.take(part), config)
+        torch.sub(made, shift, out=views[part]).div_(spread)
+    return views
 
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
