@@ -54,7 +54,7 @@ def test_each_image_comes_once_and_in_another_order_every_epoch():
     [
         ViewConfig(size=16),
         ViewConfig(size=16, blur=0.5),
-        ViewConfig(size=16, blur=0.5, crop_first=True, weak=(1,)),
+        ViewConfig(size=16, blur=0.5, solarize=0.5, crop_first=True, weak=(1,)),
     ],
 )
 def test_views_do_not_depend_on_the_split_into_batches_nor_on_what_was_made_before(config):

@@ -5,7 +5,8 @@ Both make views of the same images with random numbers of their own. Statistics 
 are compared over all of them, by two-sample Kolmogorov-Smirnov tests where they are continuous
 and by chi-square tests of histograms where they are not. Seeds are fixed: no test is passed or
 failed by chance. The true parameters must not be rejected at LEVEL, wrong ones must be at POWER.
-Single operations are compared with torchvision's for given parameters in test_views.py.
+Single operations are compared with torchvision's for given parameters in test_views.py, which
+also holds the one bias there is: Pillow's blends cut off fractions of a grey level.
 """
 
 import functools
@@ -23,18 +24,20 @@ from torchvision.transforms import functional as F
 
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
-from iclmsr.data.views import (
-    ViewConfig,
-    draw_parameters,
-    make_views,
-)
+from iclmsr.data.views import ViewConfig, draw_parameters, make_views
 
 LEVEL, POWER = 1e-3, 1e-6
 SIZE = 32
 NOTHING = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 PROTOCOL = ViewConfig()
 RESSL = ViewConfig(grayscale=0.2, blur=0.5, crop_first=True, interpolation="bilinear", weak=(1,))
-CONFIGS = {"protocol": PROTOCOL, "strong": RESSL.for_view(0), "weak": RESSL.for_view(1)}
+BYOL = ViewConfig(grayscale=0.2, blur=0.1, solarize=0.2, crop_first=True)  # its second view
+CONFIGS = {
+    "protocol": PROTOCOL,
+    "strong": RESSL.for_view(0),
+    "weak": RESSL.for_view(1),
+    "solarized": BYOL,
+}
 MODES = {"bicubic": T.InterpolationMode.BICUBIC, "bilinear": T.InterpolationMode.BILINEAR}
 
 
@@ -56,7 +59,8 @@ def theirs(images, config, seed):
         [T.Lambda(lambda i: i.filter(ImageFilter.GaussianBlur(np.random.uniform(low, high))))],
         config.blur,
     )
-    transform = T.Compose([*(crop + colour if config.crop_first else colour + crop), blur])
+    last = [blur, T.RandomSolarize(round(config.solarize_threshold * 255), config.solarize)]
+    transform = T.Compose([*(crop + colour if config.crop_first else colour + crop), *last])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         np.random.seed(seed)
@@ -139,7 +143,8 @@ def p_values(images, config, reference, *, seeds=(1, 2)):
     """p-values by name: our views by ``config`` are distributed as theirs by ``reference``."""
     shown = ramps(len(images))
     plain = [
-        replace(c, jitter_probability=0.0, grayscale=0.0, blur=0.0) for c in (config, reference)
+        replace(c, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
+        for c in (config, reference)
     ]
     one, flip = geometry(ours(shown, plain[0], seeds[0]))
     two, flipped = geometry(theirs(shown, plain[1], seeds[1]))
@@ -162,8 +167,8 @@ def p_values(images, config, reference, *, seeds=(1, 2)):
 
 @pytest.fixture(scope="module")
 def images():
-    """4,000 embedded images, reddish: colours of all hues would look alike at any turn."""
-    made = make_synthetic(SyntheticConfig(train=4000), "train", seed=0, image_size=SIZE).images
+    """2,000 embedded images, reddish: colours of all hues would look alike at any turn."""
+    made = make_synthetic(SyntheticConfig(train=2000), "train", seed=0, image_size=SIZE).images
     return (made * torch.tensor([1.0, 0.7, 0.4])[:, None, None]).to(torch.uint8)
 
 
@@ -188,15 +193,16 @@ def test_views_are_distributed_as_torchvisions(images, name):
 
 
 WRONG = {
-    "area KS": {"crop_scale": (0.25, 1.0)},
+    "area KS": {"crop_scale": (0.3, 1.0)},
     "ratio KS": {"crop_ratio": (0.8, 1.25)},
     "flip chi2": {"flip": 0.6},
-    "grayscale chi2": {"grayscale": 0.15},
+    "grayscale chi2": {"grayscale": 0.2},
     "hue chi2": {"jitter": (0.4, 0.4, 0.4, 0.2)},
     "saturation mean KS": {"jitter": (0.4, 0.4, 0.8, 0.1)},
-    "red mean KS": {"jitter": (0.8, 0.4, 0.4, 0.1)},
-    "red std KS": {"jitter": (0.4, 0.8, 0.4, 0.1)},
+    "green mean KS": {"jitter": (1.0, 0.4, 0.4, 0.1)},
+    "blue std KS": {"jitter": (0.4, 1.0, 0.4, 0.1)},
     "sharpness KS": {"blur": 0.2},
+    "red mean KS": {"solarize": 0.2},
 }
 
 
@@ -216,7 +222,7 @@ def test_views_of_real_images_are_distributed_as_torchvisions(real, name):
 
 SLIGHTLY_WRONG = {
     "area KS": {"crop_scale": (0.22, 1.0)},
-    "flip chi2": {"flip": 0.53},
+    "flip chi2": {"flip": 0.54},
     "grayscale chi2": {"grayscale": 0.12},
     "hue chi2": {"jitter": (0.4, 0.4, 0.4, 0.14)},
     "saturation mean KS": {"jitter": (0.4, 0.4, 0.6, 0.1)},

@@ -56,6 +56,15 @@ def test_resample_matrices_sum_to_one_and_stay_in_the_box(interpolation):
     assert torch.equal(mirrored, torch.where(mirror[:, None, None], matrix.flip(1), matrix))
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_matrices_are_the_same_from_the_table_and_computed(interpolation, monkeypatch):
+    box = torch.tensor([[first, last - first] for last in range(1, 10) for first in range(last)]).T
+    mirror = torch.rand(box.shape[1], generator=seeded()) < 0.5
+    taken = resample_matrix(*box, 9, 5, interpolation, mirror)
+    monkeypatch.setattr("iclmsr.data.resample.TABLE_ENTRIES", 0)
+    assert torch.equal(resample_matrix(*box, 9, 5, interpolation, mirror), taken)
+
+
 @pytest.mark.parametrize("largest", [0.6, 2.0, 5.0])
 @pytest.mark.parametrize("size", [1, 2, 5, 32])
 def test_the_blur_is_the_weighted_mean_of_the_pixels_around(size, largest):

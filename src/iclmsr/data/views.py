@@ -14,17 +14,17 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from iclmsr.data.resample import KERNELS, blur_matrix, resample_matrix
+from iclmsr.data.colour import HUE, grayscale_, jitter_, solarize_
+from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
 
 CROP_ATTEMPTS = 10
 CACHED_PIXELS = 2**18  # of one colour: more at a time leaves a CPU's cache and is slower
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """How a view differs from its image: jitter, gray, crop, flip, blur, in this order."""
+    """How a view differs from its image: jitter, gray, crop, flip, blur and solarize, in order."""
 
     size: int = 32
     """Height and width of a view, pixels, > 0."""
@@ -47,6 +47,10 @@ class ViewConfig:
     """Probability that the view is blurred (Gaussian)."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Smallest and largest standard deviation of the blur, pixels of the view, > 0."""
+    solarize: float = 0.0
+    """Probability that bright pixels are inverted, each channel for itself."""
+    solarize_threshold: float = 0.5
+    """From where on a channel of a pixel is bright, in [0, 1]; 0.5 is a byte's 128."""
     crop_first: bool = False
     """Crop and flip before jitter and gray, not after; contrast's mean gray is then the crop's."""
     weak: tuple[int, ...] = ()
@@ -62,7 +66,14 @@ class ViewConfig:
         if self.interpolation not in KERNELS:
             known = " or ".join(map(repr, KERNELS))
             raise IclmsrError(f"interpolation must be {known}, got {self.interpolation!r}")
-        for name in ("flip", "jitter_probability", "grayscale", "blur"):
+        for name in (
+            "flip",
+            "jitter_probability",
+            "grayscale",
+            "blur",
+            "solarize",
+            "solarize_threshold",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if len(self.jitter) != 4 or not all(0 <= strength < math.inf for strength in self.jitter):
@@ -75,10 +86,10 @@ class ViewConfig:
             raise IclmsrError(f"weak must be indices >= 0, got {self.weak}")
 
     def for_view(self, index: int) -> "ViewConfig":
-        """The config of view ``index``: without jitter, gray and blur when it is weak."""
+        """The config of view ``index``: only cropped and flipped when it is weak."""
         if index not in self.weak:
             return self
-        return replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0)
+        return replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
 
 
 class ViewParameters(NamedTuple):
@@ -93,6 +104,7 @@ class ViewParameters(NamedTuple):
         grayscale: (B,) bool.
         blur: (B,) bool.
         sigma: (B,) float32, the blur's standard deviation in pixels of the view, > 0.
+        solarize: (B,) bool.
     """
 
     box: Tensor
@@ -103,9 +115,10 @@ class ViewParameters(NamedTuple):
     grayscale: Tensor
     blur: Tensor
     sigma: Tensor
+    solarize: Tensor
 
     def take(self, index: Tensor | slice) -> "ViewParameters":
-        """The rows at ``index``, a slice or (M,) int64, in that order."""
+        """The rows at ``index``, a slice or (M,) int64, in this order."""
         return ViewParameters(*(field[index] for field in self))
 
 
@@ -121,7 +134,8 @@ def draw_parameters(
         config: The distribution.
         generator: A CPU generator.
 
-    Source: torchvision's ColorJitter, RandomResizedCrop; MoCo v2's GaussianBlur. Departure: none.
+    Source: torchvision's ColorJitter, RandomResizedCrop, RandomSolarize; MoCo v2's GaussianBlur.
+    Departure: none.
 
     >>> parameters = draw_parameters(8, 32, 32, ViewConfig(flip=1.0), torch.Generator())
     >>> parameters.box.shape, bool(parameters.flip.all())
@@ -146,6 +160,7 @@ def draw_parameters(
         grayscale=uniform() < config.grayscale,
         blur=uniform() < config.blur,
         sigma=(soft + (softest - soft) * uniform()).float(),
+        solarize=uniform() < config.solarize,
     )
 
 
@@ -202,99 +217,31 @@ def make_views(
     """
     step = max(1, CACHED_PIXELS // images[0, 0].numel()) if images.is_cpu else len(images)
     parts = [slice(begin, begin + step) for begin in range(0, len(images), step)]
-    views = torch.cat([_views(images[part], parameters.take(part), config) for part in parts])
     shift, spread = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
-    return views.sub_(shift).div_(spread)
+    views = torch.empty(len(images), 3, config.size, config.size, device=images.device)
+    for part in parts:
+        made = _views(images[part], parameters.take(part), config)
+        torch.sub(made, shift, out=views[part]).div_(spread)
+    return views
 
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
     """The views in [0, 1], (B, 3, S, S)."""
-    # Planes of one colour are contiguous: every operation below is a sweep over memory.
-    planes = images.transpose(0, 1).contiguous().float().div_(255)
+    views = images.float().div_(255)
     with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
         if not config.crop_first:
-            _recolour_(planes, parameters)
-        planes = _crop(planes, parameters, config)
+            _recolour_(views, parameters)
+        box, flip = parameters.box.to(views.device), parameters.flip.to(views.device)
+        views = crop(views, box, flip, config.size, config.interpolation)
         if config.crop_first:
-            _recolour_(planes, parameters)
-        _blur_(planes, parameters, config)
-    return planes.transpose(0, 1)
+            _recolour_(views, parameters)
+        blur_(views, parameters.blur, parameters.sigma, config.blur_sigma[1])
+        solarize_(views, parameters.solarize, config.solarize_threshold)
+    return views
 
 
-def _crop(planes: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
-    """Crop, resize and flip: (3, B, S, S) of ``planes`` (3, B, H, W)."""
-    height, width = planes.shape[2:]
-    top, left, tall, wide = parameters.box.to(planes.device).unbind(1)
-    flip = parameters.flip.to(planes.device)
-    rows = resample_matrix(top, tall, height, config.size, config.interpolation)
-    columns = resample_matrix(left, wide, width, config.size, config.interpolation, flip).mT
-    # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
-    cut = [torch.bmm(plane, columns).clamp_(0, 1) for plane in planes]
-    return torch.stack([torch.bmm(rows, plane).clamp_(0, 1) for plane in cut])
-
-
-def _blur_(planes: Tensor, parameters: ViewParameters, config: ViewConfig) -> None:
-    """Gaussian blur in place, ``planes`` (3, B, S, S) in [0, 1]."""
-    rows = parameters.blur.nonzero().squeeze(1)
-    blur = blur_matrix(parameters.sigma[rows].to(planes.device), config.size, config.blur_sigma[1])
-    rows = rows.to(planes.device)
-    for plane in planes:
-        blurred = torch.bmm(torch.bmm(blur, plane.index_select(0, rows)), blur.mT)
-        plane.index_copy_(0, rows, blurred.clamp_(max=1))
-
-
-def _recolour_(planes: Tensor, parameters: ViewParameters) -> None:
-    """Jitter and gray in place, ``planes`` (3, B, H, W) in [0, 1]."""
+def _recolour_(images: Tensor, parameters: ViewParameters) -> None:
+    """Jitter and gray in place, ``images`` (B, 3, H, W) in [0, 1]."""
     if parameters.jitter.any():
-        _jitter_(planes, parameters)
-    gray = parameters.grayscale.nonzero().squeeze(1).to(planes.device)
-    planes[:, gray] = _luma(planes[:, gray])
-
-
-def _jitter_(planes: Tensor, parameters: ViewParameters) -> None:
-    """ColorJitter in place, ``planes`` (3, B, H, W) in [0, 1]."""
-    order = parameters.order
-    factors = parameters.factors.gather(1, order)
-    # Brightness, contrast and saturation blend an image with black, its mean gray and its gray.
-    # A row whose turn it is not, keeps all of itself: one sweep without picking rows.
-    keep = factors.where(parameters.jitter[:, None] & (order != HUE), 1.0)
-    to_mean = (1 - keep) * (order == CONTRAST)
-    to_gray = (1 - keep) * (order == SATURATION)
-    shares = torch.stack([keep, to_mean, to_gray], dim=2).to(planes.device)[..., None, None]
-    for slot in range(4):
-        own, mean, gray = shares[:, slot].unbind(1)
-        luma = _luma(planes)
-        # Two means: torch may split one long sum in a way that depends on the batch size.
-        average = luma.mean(2, keepdim=True).mean(1, keepdim=True).mul_(mean)
-        other = luma.mul_(gray).add_(average)
-        torch.addcmul(other, planes, own, out=planes).clamp_(0, 1)
-        rows = (parameters.jitter & (order[:, slot] == HUE)).nonzero().squeeze(1)
-        turns = factors[rows, slot].to(planes.device)[:, None, None]
-        rows = rows.to(planes.device)
-        planes.index_copy_(1, rows, _turn_hue(planes.index_select(1, rows), turns))
-
-
-def _luma(planes: Tensor) -> Tensor:
-    """ITU-R 601 gray (B, H, W) of ``planes`` (3, B, H, W)."""
-    red, green, blue = planes.unbind()
-    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-
-
-def _turn_hue(planes: Tensor, turns: Tensor) -> Tensor:
-    """``planes`` (3, B, H, W) with the hue turned by ``turns`` (B, 1, 1); keeps HSV's S and V."""
-    red, green, blue = planes.unbind()
-    low = torch.minimum(red, green).minimum(blue)
-    chroma = torch.maximum(red, green).maximum(blue).sub_(low)
-    sextant = chroma * 6
-    # The hue in turns from red, in [-1/2, 1/2], without a case per sector: normalized to low = 0
-    # and chroma = 1, 1 + green + blue - red is six times the distance from red.
-    hue = (green + blue).sub_(red).sub_(low).div_(sextant.clamp(min=1e-6)).add_(1 / 6)
-    hue.copysign_(green - blue).add_(turns)
-    hue.sub_(hue.round())
-    # A colour is high within 1/6 of a turn of its own hue, low from 2/6 on, linear between.
-    floor = low.sub_(chroma)
-    turned = torch.empty_like(planes)
-    for plane, peak in zip(turned, (0, 1 / 3, -1 / 3), strict=True):
-        torch.sub(hue, peak, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(floor, plane, sextant, out=plane)
-    return turned
+        jitter_(images, parameters.factors, parameters.order, parameters.jitter)
+    grayscale_(images, parameters.grayscale)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Colours of a whole batch, each image by its own numbers; everything in place."""
+
+import torch
+from torch import Tensor
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> None:
+    """Brightness, contrast, saturation and hue, in an order of each image's own.
+
+    Args:
+        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        factors: (B, 4) float32 on the CPU: of brightness, contrast and saturation, >= 0; the turn
+            of the hue, in [-1/2, 1/2].
+        order: (B, 4) int64 on the CPU, columns of ``factors`` in the order they apply in.
+        rows: (B,) bool on the CPU, which images change at all.
+
+    Source: torchvision's ColorJitter on float images. Departure: none.
+
+    >>> gray = torch.full((1, 3, 1, 1), 0.5)
+    >>> factors = torch.tensor([[1.5, 1.0, 1.0, 0.0]])
+    >>> jitter_(gray, factors, torch.arange(4)[None], torch.tensor([True]))
+    >>> gray.flatten().tolist()
+    [0.75, 0.75, 0.75]
+    """
+    # Brightness, contrast and saturation blend an image with black, its mean gray and its gray.
+    # An image that does not change keeps all of itself: sweeps over memory without picking rows.
+    blends = order[order != HUE].view(-1, 3)
+    keep = factors.gather(1, blends).where(rows[:, None], 1.0)
+    to_mean, to_gray = ((1 - keep) * (blends == kind) for kind in (CONTRAST, SATURATION))
+    shares = torch.stack([keep, to_mean, to_gray], dim=2).to(images.device)[..., None, None]
+    for slot in range(4):
+        now = (rows & (order[:, slot] == HUE)).nonzero().squeeze(1)
+        turns = factors[now, HUE].to(images.device)[:, None, None]
+        now = now.to(images.device)
+        images.index_copy_(0, now, _turn_hue(images.index_select(0, now), turns))
+        if slot < blends.shape[1]:
+            _blend_(images, *shares[:, slot].unbind(1))
+
+
+def grayscale_(images: Tensor, rows: Tensor) -> None:
+    """Gray in all three channels.
+
+    Args:
+        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        rows: (B,) bool on the CPU, which images change.
+
+    Source: ITU-R 601, as Pillow's and torchvision's. Departure: none.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> grayscale_(red, torch.tensor([True]))
+    >>> red.flatten()
+    tensor([0.2989, 0.2989, 0.2989])
+    """
+    index = rows.nonzero().squeeze(1).to(images.device)
+    images[index] = _luma(images[index])[:, None]
+
+
+def solarize_(images: Tensor, rows: Tensor, threshold: float) -> None:
+    """Inverts what is bright.
+
+    Args:
+        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        rows: (B,) bool on the CPU, which images change.
+        threshold: From where on a channel is inverted, in [0, 1].
+
+    Source: Pillow's ImageOps.solarize, whose 128 is 1/2 here. Departure: none.
+
+    >>> levels = torch.tensor([0.25, 0.5, 0.75]).view(1, 3, 1, 1)
+    >>> solarize_(levels, torch.tensor([True]), 0.5)
+    >>> levels.flatten()
+    tensor([0.2500, 0.5000, 0.2500])
+    """
+    index = rows.nonzero().squeeze(1).to(images.device)
+    picked = images[index]
+    images[index] = torch.where(picked < threshold, picked, 1 - picked)
+
+
+def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:
+    """Shares (B, 1, 1) of an image, of its mean gray and of its gray; they sum to 1 or less."""
+    luma = _luma(images)
+    # Two means: torch may split one long sum in a way that depends on the batch size.
+    average = luma.mean(2, keepdim=True).mean(1, keepdim=True).mul_(mean)
+    other = luma.mul_(gray).add_(average)
+    torch.addcmul(other[:, None], images, own[:, None], out=images).clamp_(0, 1)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """ITU-R 601 gray (B, H, W) of ``images`` (B, 3, H, W)."""
+    red, green, blue = images.unbind(1)
+    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+def _turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """``images`` (B, 3, H, W) with the hue turned by ``turns`` (B, 1, 1); keeps HSV's S and V."""
+    red, green, blue = images.unbind(1)
+    low = torch.minimum(red, green).minimum(blue)
+    chroma = torch.maximum(red, green).maximum(blue).sub_(low)
+    sextant = chroma * 6
+    # The hue in turns from red, in [-1/2, 1/2], without a case per sector: normalized to low = 0
+    # and chroma = 1, 1 + green + blue - red is six times the distance from red.
+    hue = (green + blue).sub_(red).sub_(low).div_(sextant.clamp(min=1e-6)).add_(1 / 6)
+    hue.copysign_(green - blue).add_(turns)
+    hue.sub_(hue.round())
+    # A colour is high within 1/6 of a turn of its own hue, low from 2/6 on, linear between.
+    floor = low.sub_(chroma)
+    turned = torch.empty_like(images)
+    for plane, peak in zip(turned.unbind(1), (0, 1 / 3, -1 / 3), strict=True):
+        torch.sub(hue, peak, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
+        torch.addcmul(floor, plane, sextant, out=plane)
+    return turned
