@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from iclmsr.data.names import printable
+from iclmsr.data.single import Reader, Stored, Zipped
 from iclmsr.errors import IclmsrError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
+Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
 
 
@@ -126,14 +128,38 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
     Raises:
         IclmsrError: It is truncated or damaged, or holds a link or a path that leads out of it.
     """
+    with _opened_tar(place, official) as (archive, stream):
+        files = _regular(place, archive, stream)
+        yield ((name, partial(_stream, archive, member)) for name, member in files)
+
+
+def index_tar(place: Path) -> Index:
+    """Path of each file of a tar archive and where it lies, None in one that is compressed.
+
+    Raises:
+        IclmsrError: As :func:`open_tar`.
+    """
+    packed = place.name.endswith("gz")
+    with _opened_tar(place) as (archive, stream):
+        for name, member in _regular(place, archive, stream):
+            yield name, None if packed else Stored(str(place), member.offset_data, member.size)
+
+
+@contextlib.contextmanager
+def _opened_tar(
+    place: Path, official: Official | None = None
+) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
+    """The archive, and the stream that it is read from."""
+    packed = place.name.endswith("gz")
     with _in_one_line(place, official), opened(place) as file:
-        packed = place.name.endswith("gz")
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            yield _regular(place, archive, stream)
+            yield archive, stream
 
 
-def _regular(place: Path, archive: tarfile.TarFile, stream: IO[bytes]) -> Members:
+def _regular(
+    place: Path, archive: tarfile.TarFile, stream: IO[bytes]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """The regular files; raises at anything that is neither one nor a folder."""
     for member in archive:
         name = _safe_name(place, member.name)
@@ -144,7 +170,7 @@ def _regular(place: Path, archive: tarfile.TarFile, stream: IO[bytes]) -> Member
             continue
         if not member.isreg() or member.issparse():
             raise _refused(place, name, "is not a plain file")
-        yield name, partial(_stream, archive, member)
+        yield name, member
     # tarfile takes a damaged header for the end; the real one is followed by zeros only.
     ends = stream.tell() > archive.offset
     while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
@@ -168,17 +194,28 @@ def open_zip(place: Path) -> Iterator[Members]:
         IclmsrError: It is truncated, damaged or encrypted, or a path leads out of it.
     """
     with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
-        yield _unencrypted(place, archive)
+        yield ((name, partial(archive.open, info)) for name, info in _unencrypted(place, archive))
 
 
-def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Members:
+def index_zip(place: Path) -> Index:
+    """Path of each file of a zip archive and where it lies, None for exotic compression.
+
+    Raises:
+        IclmsrError: As :func:`open_zip`.
+    """
+    with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
+        for name, info in _unencrypted(place, archive):
+            yield name, Zipped.of(str(place), info)
+
+
+def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
     """The files; raises at one that is encrypted."""
     for info in archive.infolist():
         name = _safe_name(place, info.filename)
         if info.flag_bits & 1:
             raise _refused(place, name, "is encrypted: pack it without a password")
         if not info.is_dir():
-            yield name, partial(archive.open, info)
+            yield name, info
 
 
 def _safe_name(place: Path, name: str) -> str:
