@@ -149,7 +149,8 @@ class Streamed(Feed):
         """What the workers decode of these batches, piece by piece."""
         try:
             with _without_interrupts():
-                self.loader = self.loader or self._loader(len(batches[0]))
+                if self.loader is None:
+                    self.loader = self._loader(len(batches[0]))
                 assert isinstance(self.loader.batch_sampler, _Tasks)
                 self.loader.batch_sampler.batches = batches
                 decoded = iter(self.loader)
