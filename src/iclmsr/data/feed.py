@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from iclmsr.data.file_set import Decoded, FileSet, Unreadable, decode
 from iclmsr.data.images import ImageSet
@@ -143,6 +144,10 @@ class Streamed(Feed):
 
     def close(self) -> None:
         """Ends the workers; those that are at work finish their piece."""
+        # An error's traceback may keep the iterator alive: its end must not wait for its deletion.
+        iterator = getattr(self.loader, "_iterator", None)
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
         self.loader = self.pieces = None
 
     def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:
@@ -156,11 +161,11 @@ class Streamed(Feed):
                 decoded = iter(self.loader)
             yield from decoded
         except (RuntimeError, OSError, EOFError) as error:
-            self.loader = None
+            self.close()
             why = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
             raise Unreadable(
-                f"lost one of the {self.workers} worker processes that decode images ({why}): it "
-                "was killed, or out of memory or of room in /dev/shm, or a script starts them "
+                f"a worker process of the {self.workers} that decode images failed ({why}): it was "
+                "killed, or there was no memory or no room in /dev/shm, or a script starts them "
                 'without `if __name__ == "__main__":`; pass a smaller --data.workers',
                 "--data.workers 1",
             ) from error
