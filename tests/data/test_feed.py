@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from iclmsr.data import feed as feed_module
@@ -100,8 +101,9 @@ def test_what_lies_ahead_is_bounded(files, monkeypatch):
     with feed_of(files, CPU, 2) as feed:
         feed.expect(batches)
         for done, batch in enumerate(batches[:20], start=1):
-            feed.fetch(batch)
+            assert len(feed.fetch(batch)) == 8
             assert sum(asked) <= 8 * done + 2 * 2 * 4 + 4
+            assert len(shared_cache) <= 2 * 2 + 1  # and this process maps no more of them
 
 
 def test_a_run_draws_no_random_numbers_for_its_workers(files, feed):
@@ -172,6 +174,12 @@ def test_a_corrupt_file_met_by_a_worker(config, tmp_path):
     held = load(replace(config, on_corrupt="skip"), "pretrain").images
     assert torch.equal(images, held[[*range(4), 5, *range(5, COUNT)]])
     assert torch.equal(again, images)
+
+
+def test_more_workers_than_cores_are_no_warning(files):
+    with feed_of(files, CPU, len(os.sched_getaffinity(0)) + 1) as feed:
+        feed.expect([torch.arange(8)])
+        assert len(feed.fetch(torch.arange(8))) == 8
 
 
 def test_workers_by_the_cores_and_ranks(files, monkeypatch):

@@ -12,6 +12,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -140,6 +142,9 @@ class Streamed(Feed):
         images = torch.empty(len(index), 3, *self.size, dtype=torch.uint8, device=self.device)
         for rows, part, piece in zip(_pieces(images), parts, decoded, strict=True):
             rows.copy_(files.mended(piece, part), non_blocking=True)
+            del piece
+        with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
+            shared_cache.free_dead_references()
         return files.view(images)
 
     def close(self) -> None:
@@ -153,7 +158,8 @@ class Streamed(Feed):
     def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:
         """What the workers decode of these batches, piece by piece."""
         try:
-            with _without_interrupts():
+            with _without_interrupts(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This DataLoader will create")  # as many as told
                 if self.loader is None:
                     self.loader = self._loader(len(batches[0]))
                 assert isinstance(self.loader.batch_sampler, _Tasks)
