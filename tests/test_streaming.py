@@ -30,6 +30,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.evaluate import EvaluateConfig, evaluate
 from iclmsr.evaluate.protocol import LinearProbeConfig
 from iclmsr.files import write_json
+from iclmsr.interruption import Interrupted
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.optim import OptimizerConfig
@@ -179,34 +180,53 @@ def test_ranks_stop_together(tmp_path, root):
     assert final(tmp_path / "run")["position"]["updates"] == 2
 
 
-def test_a_signal_to_all_processes_of_a_run(tmp_path, root):
-    """As Ctrl-C on a terminal, or a batch system, sends it: workers are in the group."""
+def test_ctrl_c_goes_to_all_processes_of_a_run(tmp_path, root):
     write_json(tmp_path / "config.json", encode(config(root, workers=2, epochs=500)))
-    started = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        words = ("--out", str(tmp_path / number.name), "--config", str(tmp_path / "config.json"))
-        with (tmp_path / f"{number.name}.log").open("w") as log:
-            started[number] = subprocess.Popen(
-                [sys.executable, "-m", "iclmsr", "pretrain", *words],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    end = time.monotonic() + 60
-    for number, process in started.items():
-        run, log = tmp_path / number.name, tmp_path / f"{number.name}.log"
+    run, log = tmp_path / "run", tmp_path / "log"
+    words = ("--out", str(run), "--config", str(tmp_path / "config.json"))
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "iclmsr", "pretrain", *words],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + 120
         while not (run / "metrics.jsonl").exists():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end
             time.sleep(0.01)
-        os.killpg(process.pid, number)
-        assert process.wait(timeout=30) == 128 + number
-        said = log.read_text()
-        assert f"error: stopped by {number.name} after step" in said
-        assert said.splitlines()[-1].endswith(f"iclmsr pretrain --resume {run}")
-        for word in ("Traceback", "warning", "leaked", "Exception"):
-            assert word not in said
-        assert len(checkpoint.checkpoints(run / "checkpoints")) >= 1
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 128 + signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+    said = log.read_text()
+    assert "error: stopped by SIGINT after step" in said
+    assert said.splitlines()[-1].endswith(f"iclmsr pretrain --resume {run}")
+    for word in ("Traceback", "warning", "leaked", "Exception"):
+        assert word not in said
+    assert len(checkpoint.checkpoints(run / "checkpoints")) >= 1
+
+
+def test_a_signal_that_ends_the_workers_first_stops_the_run_as_ever(tmp_path, root, monkeypatch):
+    """As a batch system sends it to all processes."""
+    whole = pretrain(config(root), tmp_path / "whole")
+    fetch, calls = Streamed.fetch, []
+
+    def lose(self, index):
+        calls.append(index)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Unreadable("the workers are gone")
+        return fetch(self, index)
+
+    monkeypatch.setattr(Streamed, "fetch", lose)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 4; go on") as error:
+        pretrain(config(root), tmp_path / "run")
+    assert error.value.exit_code == 128 + signal.SIGTERM
+    assert_same_run(resume(tmp_path / "run"), whole)
 
 
 def test_the_wait_for_data_is_logged(tmp_path, root, monkeypatch, capsys):

@@ -144,7 +144,7 @@ class Streamed(Feed):
             rows.copy_(files.mended(piece, part), non_blocking=True)
             del piece
         with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
-            shared_cache.free_dead_references()
+            shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
         return files.view(images)
 
     def close(self) -> None:
