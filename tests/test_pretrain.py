@@ -57,7 +57,7 @@ def final_state(run: Path) -> dict:
 
 
 def untimed(line: str) -> dict:
-    timed = ("images_per_second", "seconds")
+    timed = ("images_per_second", "seconds", "data_wait")
     return {name: value for name, value in json.loads(line).items() if name not in timed}
 
 

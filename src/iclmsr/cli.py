@@ -96,7 +96,8 @@ def _pretrain(words: list[str]) -> None:
 
     usage: iclmsr pretrain RECIPE [--out RUN] [options below]
            iclmsr pretrain --config FILE [--out RUN] [options below]
-           iclmsr pretrain --resume RUN [--data.root PATH]
+           iclmsr pretrain --resume RUN [--data.root PATH] [--data.workers N]
+                           [--data.on-corrupt skip]
 
     RECIPE is one that `iclmsr recipes` lists; FILE is a config.json; --out is runs/RECIPE
     unless given. SIGINT and SIGTERM write a checkpoint and stop.
@@ -128,13 +129,16 @@ def _pretrain(words: list[str]) -> None:
             raise IclmsrError("--resume goes on in its own folder: leave out --out")
         parser = Parser(add_help=False, allow_abbrev=False)
         parser.add_argument("--data.root", dest="root")
-        moved, unknown = parser.parse_known_args(rest)
+        parser.add_argument("--data.workers", dest="workers", type=int)
+        parser.add_argument("--data.on-corrupt", dest="on_corrupt", choices=("error", "skip"))
+        changed, unknown = parser.parse_known_args(rest)
         if unknown:
             raise IclmsrError(
                 f"--resume goes on with the run as it was configured, {unknown[0]!r} does not "
-                "apply: only --data.root may be given"
+                "apply: only --data.root, --data.workers and --data.on-corrupt may be given"
             )
-        run = resume(known.resume, root=moved.root)
+        changes = {name: value for name, value in vars(changed).items() if value is not None}
+        run = resume(known.resume, **changes)
     else:
         config = recipe(name).config if name else decode(PretrainConfig, read_json(known.config))
         config = parse_options(PretrainConfig, config, rest)

@@ -12,8 +12,9 @@ import torch
 
 from iclmsr import checkpoint
 from iclmsr.config import PretrainConfig, decode, encode
+from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import load
+from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.distributed import World, device_of, join, together
 from iclmsr.errors import IclmsrError
 from iclmsr.runs import RunFolder, environment
@@ -49,12 +50,13 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
             return Session(config, folder, images, world, device).run()
 
 
-def resume(path: Path, *, root: Path | str | None = None) -> Path:
+def resume(path: Path, **data: Any) -> Path:
     """Continues a run exactly where its newest good checkpoint left it.
 
     Args:
         path: The run folder, which may have been moved.
-        root: Where the data lie now, if they were moved.
+        data: Fields of the config's ``data`` that have changed since: ``root``, where the data
+            lie now; ``workers``; ``on_corrupt``. No other may, and none changes a number.
 
     Returns:
         ``path``, complete.
@@ -64,8 +66,7 @@ def resume(path: Path, *, root: Path | str | None = None) -> Path:
     """
     folder = RunFolder.open(path)
     config = decode(PretrainConfig, folder.config())
-    if root is not None:
-        config = replace(config, data=replace(config.data, root=root))
+    config = replace(config, data=replace(config.data, **data))
     with join(config.device) as world, _held(folder):
         _check_share(config, world)
         together(folder.remove_scraps)
@@ -73,6 +74,8 @@ def resume(path: Path, *, root: Path | str | None = None) -> Path:
         if state is not None and state["position"]["epoch"] == config.epochs:
             return path
         device = device_of(world, config.device)
+        if state is not None:
+            config = replace(config, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
         if state is not None and state["data"] != images.fingerprint():
             place = config.data.root or config.data.source
@@ -105,9 +108,16 @@ def _held(folder: RunFolder) -> Iterator[None]:
         yield
 
 
-def _training_images(config: PretrainConfig) -> ImageSet:
+def _as_before(data: DataConfig, fingerprint: str) -> DataConfig:
+    """The images where they were, on disk or in memory, whatever ``auto`` would say here."""
+    if fingerprint.startswith(FINGERPRINT):
+        return replace(data, resident="disk", cache=False)
+    return replace(data, resident="memory")
+
+
+def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
     """The training images, at least one batch of them."""
-    images = load(config.data, "pretrain")
+    images = open_split(config.data, "pretrain")
     if images.skipped:
         warnings.warn(
             f"{len(images.skipped)} images could not be used and are left out: environment.json "
@@ -123,7 +133,7 @@ def _training_images(config: PretrainConfig) -> ImageSet:
 
 
 def _environment(
-    config: PretrainConfig, world: World, device: torch.device, images: ImageSet
+    config: PretrainConfig, world: World, device: torch.device, images: ImageSet | FileSet
 ) -> dict[str, Any]:
     """What environment.json says of this session."""
     return environment(
@@ -132,6 +142,7 @@ def _environment(
         processes=world.size,
         threads=torch.get_num_threads(),
         images=len(images),
+        resident="disk" if isinstance(images, FileSet) else "memory",
         skipped=list(images.skipped),
         data=images.fingerprint(),
     )

@@ -9,6 +9,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+WAIT = 0.03
+"""A share of an epoch's time above which waiting for data is worth a word."""
+
 
 class RunProgress:
     """Shows epoch, losses, images/s and remaining time.
@@ -84,8 +87,17 @@ class RunProgress:
         losses: Mapping[str, float],
         images_per_second: float,
         health: Mapping[str, float],
+        wait: float = 0.0,
     ) -> None:
-        """An epoch is done: its losses, speed and health in one line."""
+        """An epoch is done: its losses, speed and health in one line.
+
+        Args:
+            epoch: Its number, from 0.
+            losses: Their means, in nats.
+            images_per_second: Over the epoch.
+            health: Of its last step.
+            wait: Share of its time, in [0, 1], that was spent on getting data.
+        """
         spent = time.monotonic() - self.began
         left = spent / max(self.done - self.before, 1) * (self.updates - self.done)
         parts = [
@@ -99,6 +111,8 @@ class RunProgress:
             parts.append(f"rank {health['effective_rank']:.1f}")
         if "saturated" in health:
             parts.append(f"saturated {100 * health['saturated']:.0f} %")
+        if wait > WAIT:
+            parts.append(f"waited for data {100 * wait:.0f} %")
         self.say("  ".join(parts))
 
     def say(self, line: str) -> None:

@@ -47,6 +47,27 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     ]
 
 
+def batches_of(config: PretrainConfig, batches: int, update: Update) -> list[int]:
+    """The batches of the epoch that an update sees.
+
+    Args:
+        config: The run.
+        batches: Batches in an epoch.
+        update: The update.
+
+    Returns:
+        Its own, and for a stage 2 with ``outer_batch`` "fresh" the next one.
+
+    Source: ICL-MSR, stage 2 on the epoch's own batches. Departure: "fresh".
+
+    >>> batches_of(PretrainConfig(), 3, Update("both", 2))
+    [2]
+    """
+    if update.kind == "theta" or config.msr.outer_batch == "same":
+        return [update.batch]
+    return [update.batch, (update.batch + 1) % batches]
+
+
 @dataclass
 class Position:
     """How far a run is, and what it will say of the epoch that is under way.

@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -15,8 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 from iclmsr import checkpoint
 from iclmsr.config import PretrainConfig
 from iclmsr.data.batches import Epoch
+from iclmsr.data.feed import feed_of
+from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
-from iclmsr.distributed import World, gather_object, max_over_ranks, together
+from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
 from iclmsr.errors import Elsewhere, IclmsrError
 from iclmsr.health import collapse
 from iclmsr.interruption import Interrupted, stop_requests
@@ -24,7 +26,7 @@ from iclmsr.networks import write_encoder
 from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
 from iclmsr.runs import RunFolder
-from iclmsr.schedule import Position, Update, plan
+from iclmsr.schedule import Position, Update, batches_of, plan
 from iclmsr.seeds import derive
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
 
@@ -36,13 +38,15 @@ class Session:
         self,
         config: PretrainConfig,
         folder: RunFolder,
-        images: ImageSet,
+        images: ImageSet | FileSet,
         world: World,
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
         self.fingerprint = images.fingerprint()
-        self.images = images.images.to(device)
+        self.files = images if isinstance(images, FileSet) else None
+        self.replaced: tuple[str, ...] = ()
+        self.feed = feed_of(images, device, config.data.workers)
         self.batches = len(images) // config.batch_size
         # Random layers of two processes must not draw the same numbers.
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
@@ -70,6 +74,7 @@ class Session:
                 config.epochs, updates, position.updates, quiet=not self.world.main
             ) as self.progress,
             contextlib.ExitStack() as stack,
+            self.feed,
         ):
             self.board = board and stack.enter_context(
                 SummaryWriter(board, purge_step=position.step or None)
@@ -77,6 +82,10 @@ class Session:
             if self.stages.two is not None:
                 engine, why = self.stages.two.choose()
                 self.progress.say(f"stage 2 by engine {engine}: {why}")
+            if self.files is not None:
+                self.progress.say(
+                    f"images stay on disk: decoded when needed, {self.feed.workers} workers"
+                )
             while position.epoch < config.epochs:
                 self._epoch(stop)
         return self.folder.path
@@ -84,8 +93,9 @@ class Session:
     def _epoch(self, stop: list[int]) -> None:
         """Makes what is left of the current epoch's plan."""
         config, position = self.config, self.position
+        began, first, self.waited = time.monotonic(), position.step, 0.0
         data = Epoch(
-            self.images,
+            self.feed,
             config.views,
             view_count=config.view_count,
             batch_size=config.batch_size,
@@ -96,9 +106,11 @@ class Session:
             part=(self.world.rank, self.world.size),
         )
         todo = plan(config, self.batches, position.epoch)
-        began, first = time.monotonic(), position.step
-        for update in todo[position.item :]:
-            self._update(data, update)
+        left = todo[position.item :]
+        data.expect([i for update in left for i in batches_of(config, self.batches, update)])
+        self.waited += time.monotonic() - began
+        for update in left:
+            self._update(update, self._batches(data, update, stop))
             seconds = time.monotonic() - began
             speed = (position.step - first) * config.batch_size / seconds
             position.item += 1
@@ -112,22 +124,43 @@ class Session:
             if due or stopped:
                 self._save()
             if stopped and position.epoch < config.epochs:
-                if not self.world.main:
-                    raise Elsewhere(128 + stopped)
-                raise Interrupted(
-                    stopped,
-                    f"stopped by {signal.Signals(stopped).name} after step {position.step}; "
-                    f"go on with: iclmsr pretrain --resume {self.folder.path}",
-                )
+                self._interrupt(stopped)
 
-    def _update(self, data: Epoch, update: Update) -> None:
+    def _interrupt(self, stopped: int) -> NoReturn:
+        """Ends the session after the signal ``stopped``."""
+        if not self.world.main:
+            raise Elsewhere(128 + stopped)
+        raise Interrupted(
+            stopped,
+            f"stopped by {signal.Signals(stopped).name} after step {self.position.step}; "
+            f"go on with: iclmsr pretrain --resume {self.folder.path}",
+        )
+
+    def _batches(self, data: Epoch, update: Update, stop: list[int]) -> list[Batch]:
+        """What an update sees; if a rank cannot have its part, all save where they are and stop."""
+        asked, failure, batches = time.monotonic(), None, []
+        try:
+            for batch in batches_of(self.config, self.batches, update):
+                place = Place(self.position.epoch, batch)
+                batches.append(Batch(data.views(batch), place))
+        except Unreadable as error:
+            failure = error
+        self.waited += time.monotonic() - asked
+        if self.files is None or not any_rank(failure is not None):
+            return batches
+        self._save()
+        stopped = max_over_ranks(stop[0] if stop else 0)
+        if stopped:  # the workers got the signal, too
+            self._interrupt(stopped)
+        if failure is None:
+            raise Elsewhere
+        again = f"iclmsr pretrain --resume {self.folder.path} {failure.options}".rstrip()
+        raise IclmsrError(f"{failure}; nothing is lost, go on with: {again}") from failure
+
+    def _update(self, update: Update, batches: list[Batch]) -> None:
         """Makes one update, or says what led to a loss that is not finite."""
         config, position = self.config, self.position
-        inner = Batch(data.views(update.batch), Place(position.epoch, update.batch))
-        outer = inner
-        if update.kind != "theta" and config.msr.outer_batch == "fresh":
-            after = (update.batch + 1) % self.batches
-            outer = Batch(data.views(after), Place(position.epoch, after))
+        inner, outer = batches[0], batches[-1]
         rate = {"steps_per_epoch": self.batches, "epochs": config.epochs}
         try:
             if update.kind == "psi":
@@ -159,17 +192,30 @@ class Session:
         position.add(losses)
 
     def _finish_epoch(self, speed: float, seconds: float) -> bool:
-        """Reports the epoch and begins the next; says whether a checkpoint is due."""
+        """Reports the epoch and begins the next; says whether a checkpoint is due.
+
+        ``data_wait`` is the share of the epoch's time, in [0, 1], between asking for views and
+        having them, as rank 0's host sees it: with images in memory it is the time to make the
+        views, or, on a GPU, to order them, as nothing waits for that here.
+        """
         config, position = self.config, self.position
-        self.progress.epoch(position.epoch, position.means(), speed, position.health)
+        wait = self.waited / seconds
+        self.progress.epoch(position.epoch, position.means(), speed, position.health, wait)
         warning = collapse(position.health)
         if warning is not None:
             self.progress.say(f"warning: {warning}")
         position.epoch += 1
         self._record(
             "epoch",
-            {**position.means(), **position.health, "images_per_second": speed, "seconds": seconds},
+            {
+                **position.means(),
+                **position.health,
+                "images_per_second": speed,
+                "seconds": seconds,
+                "data_wait": wait,
+            },
         )
+        self._record_replaced()
         position.item, position.sums, position.health = 0, {}, {}
         last = position.epoch == config.epochs
         return last or position.epoch % config.checkpoint.every_epochs == 0
@@ -182,6 +228,16 @@ class Session:
         self.folder.log(event=event, epoch=position.epoch, step=position.step, **values)
         for name, value in values.items():
             self.board.add_scalar(f"{event}/{name}", value, position.step)
+
+    def _record_replaced(self) -> None:
+        """Writes to metrics.jsonl which files others have taken the place of, if it is news."""
+        if self.files is None:
+            return
+        ranks = gather_object(self.files.skipped)
+        replaced = tuple(sorted({name for names in ranks for name in names}))
+        if self.board and replaced != self.replaced:
+            self.folder.log(event="replaced", epoch=self.position.epoch, files=replaced)
+        self.replaced = replaced
 
     def _save(self) -> None:
         """Writes a checkpoint and the encoder as it stands, on rank 0."""

@@ -37,7 +37,7 @@ def test_which_have_state_of_their_own(case, build):
 
 
 def untimed(line):
-    timed = ("images_per_second", "seconds")
+    timed = ("images_per_second", "seconds", "data_wait")
     return {name: value for name, value in json.loads(line).items() if name not in timed}
 
 

@@ -81,7 +81,7 @@ def test_train_and_test_of_other_classes_are_refused(run, monkeypatch):
         images = real(config, split)
         return replace(images, classes=("a", "b")) if split == "test" else images
 
-    monkeypatch.setattr("iclmsr.evaluate.judge.load", other)
+    monkeypatch.setattr("iclmsr.evaluate.judge.open_split", other)
     with pytest.raises(IclmsrError, match="train and test have other classes"):
         evaluate(run, QUICK, say=lambda line: None)
 

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,11 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from iclmsr.data.names import printable
+from iclmsr.data.single import Reader, Stored, Zipped
 from iclmsr.errors import IclmsrError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
+Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
 
 
@@ -126,12 +127,33 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
     Raises:
         IclmsrError: It is truncated or damaged, or holds a link or a path that leads out of it.
     """
+    with _opened_tar(place, official) as (archive, stream):
+        files = regular(place, archive, stream)
+        yield ((name, partial(_stream, archive, member)) for name, member in files)
+
+
+def index_tar(place: Path) -> Index:
+    """Path of each file of a tar archive and where it lies, None in one that is compressed.
+
+    Raises:
+        IclmsrError: As :func:`open_tar`.
+    """
+    packed = place.name.endswith("gz")
+    with _opened_tar(place) as (archive, stream):
+        for name, member in regular(place, archive, stream):
+            yield name, None if packed else Stored(str(place), member.offset_data, member.size)
+
+
+@contextlib.contextmanager
+def _opened_tar(
+    place: Path, official: Official | None = None
+) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
+    """The archive, and the stream that it is read from."""
+    packed = place.name.endswith("gz")
     with _in_one_line(place, official), opened(place) as file:
-        packed = place.name.endswith("gz")
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            members = regular(place, archive, stream)
-            yield ((name, partial(_stream, archive, member)) for name, member in members)
+            yield archive, stream
 
 
 def regular(
@@ -181,17 +203,28 @@ def open_zip(place: Path) -> Iterator[Members]:
         IclmsrError: It is truncated, damaged or encrypted, or a path leads out of it.
     """
     with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
-        yield _unencrypted(place, archive)
+        yield ((name, partial(archive.open, info)) for name, info in _unencrypted(place, archive))
 
 
-def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Members:
+def index_zip(place: Path) -> Index:
+    """Path of each file of a zip archive and where it lies, None for exotic compression.
+
+    Raises:
+        IclmsrError: As :func:`open_zip`.
+    """
+    with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
+        for name, info in _unencrypted(place, archive):
+            yield name, Zipped.of(str(place), info)
+
+
+def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
     """The files; raises at one that is encrypted."""
     for info in archive.infolist():
         name = _safe_name(place, info.filename)
         if info.flag_bits & 1:
             raise _refused(place, name, "is encrypted: pack it without a password")
         if not info.is_dir():
-            yield name, partial(archive.open, info)
+            yield name, info
 
 
 def _safe_name(place: Path | str, name: str) -> str:
@@ -243,28 +276,6 @@ def check_md5(place: Path, official: Official) -> None:
             f"{place}: corrupt archive: the official md5 is {official.md5}, "
             f"found {digest.hexdigest()}; download it again"
         )
-
-
-def warn_unless_official(
-    place: Path, official: Official, counts: Sequence[tuple[int, int, str]]
-) -> None:
-    """One warning for a set that has the format but not the size of the official one.
-
-    Args:
-        place: The folder of files or the archive.
-        official: What it might be.
-        counts: Of each thing counted: how many there are, how many there should be, and its name.
-    """
-    sizes = list(counts)
-    if place.name == official.archive:
-        sizes.append((place.stat().st_size, official.size, "bytes packed"))
-    differ = [
-        f"{found:,} {unit} (official {expected:,})"
-        for found, expected, unit in sizes
-        if found != expected
-    ]
-    if differ:
-        warnings.warn(f"{place} is not of the official size: {', '.join(differ)}", stacklevel=3)
 
 
 def _first_folder(place: Path) -> str:

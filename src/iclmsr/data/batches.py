@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from iclmsr.data.feed import Feed, Held
 from iclmsr.data.views import ViewConfig, draw_parameters, make_views
 from iclmsr.seeds import generator
 
@@ -17,7 +18,7 @@ class Epoch:
     batch can be made at any time, twice, or split, and holds the same numbers.
 
     Args:
-        images: (N, 3, H, W) uint8 on the device where views are made.
+        images: (N, 3, H, W) uint8 on the device where views are made, or what hands them out.
         config: How views are made, but for those that it calls weak.
         view_count: V.
         batch_size: B; the N mod B images at the end of the order are left out.
@@ -32,7 +33,7 @@ class Epoch:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | Feed,
         config: ViewConfig,
         *,
         view_count: int,
@@ -44,10 +45,11 @@ class Epoch:
         part: tuple[int, int] = (0, 1),
         order: Tensor | None = None,
     ) -> None:
-        count, _, height, width = images.shape
-        self.images, self.batch_size, self.part = images, batch_size, part
+        self.feed = Held(images, images.device) if isinstance(images, Tensor) else images
+        self.batch_size, self.part = batch_size, part
         self.configs = [config.for_view(view) for view in range(view_count)]
         self.mean, self.std = mean, std
+        count, (height, width) = self.feed.count, self.feed.size
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
         self.order = order
@@ -59,14 +61,26 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
 
+    def expect(self, batches: Sequence[int]) -> None:
+        """Says which batches :meth:`views` will be asked for, in this order."""
+        self.feed.expect([self._rows(batch) for batch in batches])
+
     def views(self, batch: int) -> list[Tensor]:
-        """V views (B / parts, 3, S, S) float32 of this part of the images in batch ``batch``."""
-        which, parts = self.part
-        size = self.batch_size // parts
-        first = batch * self.batch_size + which * size
-        index = self.order[first : first + size]
-        images = self.images[index.to(self.images.device)]
+        """V views (B / parts, 3, S, S) float32 of this part of the images in batch ``batch``.
+
+        Raises:
+            Unreadable: An image that is not held in memory cannot be had.
+        """
+        index = self._rows(batch)
+        images = self.feed.fetch(index)
         return [
             make_views(images, drawn.take(index), own, mean=self.mean, std=self.std)
             for drawn, own in zip(self.parameters, self.configs, strict=True)
         ]
+
+    def _rows(self, batch: int) -> Tensor:
+        """Places (B / parts,) in the data set of this part of a batch."""
+        which, parts = self.part
+        size = self.batch_size // parts
+        first = batch * self.batch_size + which * size
+        return self.order[first : first + size]

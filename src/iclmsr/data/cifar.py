@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from iclmsr.data.archives import Official, find_official, open_official, warn_unless_official
+from iclmsr.data.archives import Official, find_official, open_official
 from iclmsr.data.cifar_batches import (
     PIXELS,
     Batch,
@@ -21,6 +21,7 @@ from iclmsr.data.cifar_batches import (
 )
 from iclmsr.data.classes import check_labels, check_names
 from iclmsr.data.images import ImageSet
+from iclmsr.data.official import warn_unless_official
 from iclmsr.errors import IclmsrError
 
 

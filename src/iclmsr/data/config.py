@@ -52,11 +52,19 @@ class DataConfig:
     mask_column: str | None = None
     """The column of foreground masks; None is the one called mask, if it holds images; "" none."""
     on_corrupt: Literal["error", "skip"] = "error"
-    """An image that does not decode or lacks its mask: stop, or leave it out."""
+    """An image that does not decode or lacks its mask: stop, or leave it out. With images on disk
+    that is known only when it is read: stop, or take the next image in its place."""
     cache: bool = True
     """Whether images that `iclmsr data prepare` has decoded are mapped into memory from there."""
     shard_cache: float = 32.0
     """How much of the disk shards from a URL may take, GiB, > 0; those used least recently go."""
+    resident: Literal["auto", "memory", "disk"] = "auto"
+    """Where image files that are not prepared are decoded to: memory, all of them at once; disk:
+    nowhere, they are decoded whenever they are needed; auto: memory, unless they would take more
+    than a quarter of the machine's."""
+    workers: int | None = None
+    """Processes that decode what is not held in memory, >= 0; 0 is done by the process that
+    trains, None takes as many as there are cores. It changes no number."""
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     """Mean of each channel, subtracted from pixels in [0, 1]."""
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
@@ -81,6 +89,8 @@ class DataConfig:
                 f"data.evaluate-crop must be at most {whole} pixels, the size of the image that "
                 f"it is cut from, got {self.evaluate_crop}"
             )
+        if self.workers is not None and self.workers < 0:
+            raise IclmsrError(f"data.workers must be >= 0, got {self.workers}")
         if self.class_list is not None and not self.labels:
             raise IclmsrError("data.class-list needs classes: leave out --data.no-labels")
         for name in ("image_column", "label_column", "mask_column"):

@@ -11,6 +11,7 @@ from iclmsr.data.archives import Official
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
 from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
+from iclmsr.data.file_set import FileSet, stays_on_disk
 from iclmsr.data.folder import read_images
 from iclmsr.data.hugging_face import named_by, read_hugging_face
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
@@ -26,7 +27,7 @@ from iclmsr.data.trees import SHARD_CACHE, Tree, open_tree
 from iclmsr.errors import IclmsrError
 
 
-def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet:
+def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """The official files, or images by class."""
     root = root_of(config)
     if not holds_cifar(cifar, root):
@@ -36,7 +37,7 @@ def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet
     return replace(images, images=resized(images.images, config.image_size))
 
 
-def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """The official files, or images by class."""
     root = root_of(config)
     if not holds_stl10(root):
@@ -48,7 +49,7 @@ def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet:
 
 def _instead(
     name: str, places: tuple[str, ...], config: DataConfig, split: str, draw: Draw
-) -> ImageSet:
+) -> ImageSet | FileSet:
     """Images by class, where the official files of a data set are not."""
     tree = open_tree(root_of(config))
     if not tree.folders():
@@ -59,7 +60,7 @@ def _instead(
     return _read(tree, list_folder, config, split, draw)
 
 
-def _files(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+def _files(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """Images by class, or without any; ImageNet's test images are those for validation."""
     return _read(_tree(config), list_folder, config, split, draw)
 
@@ -72,7 +73,7 @@ def _tree(config: DataConfig) -> Tree:
     return open_tree(root, config.shard_cache)
 
 
-def _tiny_imagenet(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+def _tiny_imagenet(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """The official files, or images by class."""
     tree = open_tree(find_tiny_imagenet(root_of(config)))
     return _read(tree, list_tiny_imagenet, config, split, draw)
@@ -84,12 +85,24 @@ def _read(
     config: DataConfig,
     split: str,
     draw: Draw,
-) -> ImageSet:
-    """The image files in a tree, and their masks."""
+) -> ImageSet | FileSet:
+    """The image files in a tree, decoded together with their masks or left where they are."""
     tree = top(tree)
     rules, masks = rules_of(config, tree)
+    listing = listed(tree, _on_disk(config, split), rules)
+    planes = 3 if masks is None else 4
+    size = planes * config.image_size**2 * (draw.limit or len(listing.files))
+    if stays_on_disk(config.resident, size):
+        if masks is not None:
+            raise IclmsrError(
+                f"data.masks are for images in memory, these stay on disk ({size:,} bytes): "
+                "leave out data.masks, or pass --data.resident memory"
+            )
+        return FileSet(
+            listing, image_size=config.image_size, on_corrupt=config.on_corrupt, draw=draw
+        )
     return read_images(
-        listed(tree, _on_disk(config, split), rules),
+        listing,
         image_size=config.image_size,
         on_corrupt=config.on_corrupt,
         draw=draw,
@@ -165,6 +178,11 @@ def _check_no_files(config: DataConfig) -> None:
                 f"data.{name.replace('_', '-')} is for images in files, which source "
                 f"{config.source!r} at {config.root} does not have: leave it out"
             )
+    if config.resident == "disk":
+        raise IclmsrError(
+            f"data.resident disk is for images in files, which source {config.source!r} at "
+            f"{config.root} does not have: pass --data.resident auto"
+        )
 
 
 def root_of(config: DataConfig) -> Path:
@@ -222,7 +240,7 @@ def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
     )
 
 
-SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet]] = {
+SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet | FileSet]] = {
     "cifar10": partial(_cifar, CIFAR10),
     "cifar100": partial(_cifar, CIFAR100),
     "folder": _files,

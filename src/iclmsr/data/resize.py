@@ -47,15 +47,24 @@ def centre_view(images: ImageSet, *, resize: int | None, crop: int | None) -> Im
     >>> centre_view(black, resize=70, crop=64).images.shape
     torch.Size([1, 3, 64, 64])
     """
-    pixels, masks = images.images, images.masks
-    if resize is not None and resize != pixels.shape[-1]:
-        pixels = resized(pixels, resize)
-        if masks is not None:  # a pixel is foreground if half of its area is
-            covered = interpolate(masks[:, None].float(), (resize, resize), mode="area")
-            masks = covered[:, 0] >= 0.5
-    if crop is not None:
-        start = round((pixels.shape[-1] - crop) / 2)
-        window = slice(start, start + crop)
-        pixels = pixels[..., window, window].contiguous()
-        masks = None if masks is None else masks[..., window, window].contiguous()
-    return replace(images, images=pixels, masks=masks)
+    masks = images.masks
+    if masks is not None and resize is not None and resize != masks.shape[-1]:
+        # A pixel is foreground if half of its area is.
+        masks = interpolate(masks[:, None].float(), (resize, resize), mode="area")[:, 0] >= 0.5
+    if masks is not None:
+        masks = _centre(masks, crop)
+    return replace(images, images=centre_pixels(images.images, resize, crop), masks=masks)
+
+
+def centre_pixels(images: Tensor, resize: int | None, crop: int | None) -> Tensor:
+    """As :func:`centre_view`, of images (N, C, H, H) uint8."""
+    return _centre(images if resize is None else resized(images, resize), crop)
+
+
+def _centre(images: Tensor, crop: int | None) -> Tensor:
+    """The middle (..., crop, crop) of (..., H, H); None cuts nothing."""
+    if crop is None:
+        return images
+    start = round((images.shape[-1] - crop) / 2)
+    window = slice(start, start + crop)
+    return images[..., window, window].contiguous()

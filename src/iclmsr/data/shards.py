@@ -5,7 +5,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,12 +15,48 @@ from iclmsr.data.archives import opened
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Shard, decode_index
 from iclmsr.data.shard_store import ShardStore
+from iclmsr.data.single import Reader
 from iclmsr.data.trees import Content, Tree
 from iclmsr.errors import IclmsrError
 
 AFTER_SLASH = "0"
 """The character that follows the slash."""
 PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
+
+
+def open_shard(base: Path | str, store: ShardStore, shard: Shard) -> IO[bytes]:
+    """A shard, of the length that the index says."""
+    if isinstance(base, str):
+        return store.open(f"{base}/{shard.name}", shard.bytes, shard.sha256)
+    path = base / shard.name
+    file = opened(path)
+    found = os.fstat(file.fileno()).st_size
+    if found != shard.bytes:
+        file.close()
+        raise IclmsrError(
+            f"{printable(path)} is damaged: {found:,} bytes, expected {shard.bytes:,}: copy "
+            "it again, or make it anew with `iclmsr data shard`"
+        )
+    return file
+
+
+class Sharded(NamedTuple):
+    """A file in a shard."""
+
+    base: Path | str
+    store: ShardStore
+    shard: Shard
+    start: int
+    size: int
+
+    def __call__(self) -> Content:
+        """The file.
+
+        Raises:
+            IclmsrError: The shard cannot be fetched, or is not what the index says.
+        """
+        with open_shard(self.base, self.store, self.shard) as file:
+            return os.pread(file.fileno(), self.size, self.start)
 
 
 class ShardTree(Tree):
@@ -104,9 +140,22 @@ class ShardTree(Tree):
                 number, offset, size = self.spots[at].tolist()
                 by_shard.setdefault(number, []).append((offset, size, name))
         for number, spots in sorted(by_shard.items()):
-            with self._open(self.shards[number]) as file:
+            with open_shard(self.base, self.store, self.shards[number]) as file:
                 for offset, size, name in sorted(spots):
                     yield name, os.pread(file.fileno(), size, offset)
+
+    def reader(self, name: str) -> Reader:
+        """Its shard, and its place there.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        at = self._find(name)
+        if at is None:
+            raise FileNotFoundError(2, os.strerror(2), self.where(name))
+        number, offset, size = self.spots[at].tolist()
+        shard = self.shards[number]._replace(samples=())  # they would be sent with it
+        return Sharded(self.base, self.store, shard, offset, size)
 
     def read(self, name: str) -> bytes:
         """One file.
@@ -115,10 +164,9 @@ class ShardTree(Tree):
             FileNotFoundError: It is not there.
             IclmsrError: As :meth:`contents`.
         """
-        for _, content in self.contents([name]):
-            assert isinstance(content, bytes)
-            return content
-        raise FileNotFoundError(2, os.strerror(2), self.where(name))
+        content = self.reader(name)()
+        assert isinstance(content, bytes)
+        return content
 
     def shards_of(self, names: Sequence[str]) -> Tensor:
         """The shard that each file is in, (N,) int64: an index into ``shards``.
@@ -137,7 +185,7 @@ class ShardTree(Tree):
         Raises:
             IclmsrError: As :meth:`contents`.
         """
-        self._open(self.shards[shard]).close()
+        open_shard(self.base, self.store, self.shards[shard]).close()
 
     def where(self, name: str) -> str:
         """A file or folder of the tree, for messages."""
@@ -157,21 +205,6 @@ class ShardTree(Tree):
         name = self.prefix + name
         at = bisect_left(self.names, name)
         return at if at < len(self.names) and self.names[at] == name else None
-
-    def _open(self, shard: Shard) -> IO[bytes]:
-        """A shard, of the length that the index says."""
-        if isinstance(self.base, str):
-            return self.store.open(f"{self.base}/{shard.name}", shard.bytes, shard.sha256)
-        path = self.base / shard.name
-        file = opened(path)
-        found = os.fstat(file.fileno()).st_size
-        if found != shard.bytes:
-            file.close()
-            raise IclmsrError(
-                f"{printable(path)} is damaged: {found:,} bytes, expected {shard.bytes:,}: copy "
-                "it again, or make it anew with `iclmsr data shard`"
-            )
-        return file
 
 
 def are_shards(place: Path | str) -> bool:

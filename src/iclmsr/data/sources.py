@@ -2,12 +2,14 @@
 """Every data set by its name."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from iclmsr.data import cache
 from iclmsr.data.archives import find_official
 from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
@@ -16,14 +18,14 @@ from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
 from iclmsr.errors import IclmsrError, nearest
 
-__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "cache_path", "load", "prepare"]
+__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "cache_path", "load", "open_split", "prepare"]
 
 
 def load(config: DataConfig, split: str) -> ImageSet:
-    """The images of one split.
+    """The images of one split, all of them in memory or mapped into it.
 
     Args:
-        config: Which data set, and how.
+        config: Which data set, and how; ``resident`` does not count.
         split: ``"pretrain"``, the images to pretrain on; ``"train"``, those that evaluation
             learns from, the same but in stl10, where only these have labels; ``"test"``;
             synthetic also has ``"test-swapped"``.
@@ -39,14 +41,32 @@ def load(config: DataConfig, split: str) -> ImageSet:
     >>> len(load(DataConfig(source="synthetic", limit=3), "pretrain"))
     3
     """
+    images = open_split(replace(config, resident="memory"), split)
+    assert isinstance(images, ImageSet)
+    return images
+
+
+def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
+    """The images of one split, as :func:`load`, or left in their files if ``config`` says so.
+
+    Args:
+        config: Which data set, and how. What is prepared is mapped from there in any case.
+        split: As for :func:`load`.
+
+    Raises:
+        IclmsrError: As :func:`load`; of images left in their files, it is not known yet whether
+            they decode.
+    """
     _check_source(config)
     limited = split in ("pretrain", "train")
     draw = Draw(config.limit if limited else None, config.seed)
-    images = _prepared(config, split, draw)
-    if images is None:
-        images = SOURCES[kind_of(config.source)](config, split, draw)
+    prepared = _prepared(config, split, draw)
+    read = SOURCES[kind_of(config.source)]
+    images = read(config, split, draw) if prepared is None else prepared
     if split == "pretrain":
         return images
+    if isinstance(images, FileSet):
+        return images.centred(resize=config.evaluate_resize, crop=config.evaluate_crop)
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
 
 
@@ -58,7 +78,8 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
     it takes as much room on the disk, and at most twice as much in memory while it is at work.
 
     Args:
-        config: Which data set; ``limit`` and ``seed`` do not count, all images are prepared.
+        config: Which data set; ``limit``, ``seed`` and ``resident`` do not count, all images are
+            prepared.
         split: As for :func:`load`; ``"train"`` serves as ``"pretrain"``, but not in stl10.
 
     Returns:
@@ -77,7 +98,9 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
         except cache.Unfit:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
-                images = SOURCES[kind_of(config.source)](config, split, Draw())
+                in_memory = replace(config, resident="memory")
+                images = SOURCES[kind_of(config.source)](in_memory, split, Draw())
+                assert isinstance(images, ImageSet)
             remarks = tuple(str(one.message) for one in caught)
             cache.write(path, stamp, cache.Cached(images, remarks))
             del images  # lest it lie in memory twice

@@ -4,16 +4,25 @@
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from iclmsr.data.archives import TAR_SUFFIXES, Members, open_tar, open_zip
+from iclmsr.data.archives import (
+    TAR_SUFFIXES,
+    Index,
+    Members,
+    index_tar,
+    index_zip,
+    open_tar,
+    open_zip,
+)
 from iclmsr.data.names import printable
+from iclmsr.data.single import Content, Plain, Reader
 from iclmsr.errors import IclmsrError
 
-Content = bytes | OSError
-"""What reading a file gave."""
+__all__ = ["Archive", "Content", "Folder", "Tree", "open_tree"]
+
 SHARD_CACHE = 32.0
 """GiB of the disk that shards from a URL may take, unless said otherwise."""
 Opener = Callable[[Path], AbstractContextManager[Members]]
@@ -49,6 +58,17 @@ class Tree(ABC):
         Raises:
             IclmsrError: An archive is damaged. A file that cannot be read is not an error here.
         """
+
+    def reader(self, name: str) -> Reader:
+        """Where one file is, small enough to be sent to another process, which reads it by itself.
+
+        Raises:
+            IclmsrError: The files can only be read one after the other.
+        """
+        raise IclmsrError(
+            f"cannot read {self.where(name)} without all files before it: unpack the archive, "
+            "pack it as .tar or .zip, or pass --data.resident memory"
+        )
 
     def where(self, name: str) -> str:
         """A file or folder of the tree, for messages."""
@@ -91,6 +111,10 @@ class Folder(Tree):
                 content = error
             yield name, content
 
+    def reader(self, name: str) -> Reader:
+        """Its path."""
+        return Plain(f"{self.place}/{name}")
+
     def _walk(self, folder: str, above: list[tuple[int, int]]) -> Iterator[str]:
         """All files below ``folder``, which lies in the folders ``above``."""
         identity = self._identity(folder)
@@ -131,23 +155,28 @@ class Archive(Tree):
     Args:
         path: The archive.
         members: Opens it.
+        index: Lists its files and where they lie.
         top: The folder in it that serves as root.
-        names: Paths in the archive of all files, if known.
+        names: Paths in the archive of all files and where they lie, if known.
     """
 
     def __init__(
-        self, path: Path, members: Opener, top: str = "", names: tuple[str, ...] | None = None
+        self,
+        path: Path,
+        members: Opener,
+        index: Callable[[Path], Index],
+        top: str = "",
+        names: Mapping[str, Reader | None] | None = None,
     ) -> None:
-        self.path, self.members = path, members
+        self.path, self.members, self.index = path, members, index
         self.place, self.prefix = path / top, f"{top}/" if top else ""
         if names is None:
-            with members(path) as found:
-                names = tuple(dict.fromkeys(name for name, _ in found if not _hidden(name)))
+            names = {name: at for name, at in index(path) if not _hidden(name)}
         self.names = names
 
     def below(self, folder: str) -> "Archive":
         """The archive as seen from a folder in it."""
-        return Archive(self.path, self.members, self.prefix + folder, self.names)
+        return Archive(self.path, self.members, self.index, self.prefix + folder, self.names)
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders that have files."""
@@ -168,6 +197,10 @@ class Archive(Tree):
             for name, start in found:
                 if name in wanted:
                     yield name[cut:], start().read()
+
+    def reader(self, name: str) -> Reader:
+        """Its place in the archive, which must not be compressed as a whole."""
+        return self.names[self.prefix + name] or super().reader(name)
 
 
 def _hidden(name: str) -> bool:
@@ -194,9 +227,9 @@ def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     if path.is_dir():
         return Folder(path)
     if path.name.endswith(TAR_SUFFIXES):
-        return Archive(path, open_tar)
+        return Archive(path, open_tar, index_tar)
     if path.name.endswith(".zip"):
-        return Archive(path, open_zip)
+        return Archive(path, open_zip, index_zip)
     raise IclmsrError(
         f"{printable(path)} is neither a folder nor an archive *{', *'.join(TAR_SUFFIXES)} or *.zip"
         if path.exists()

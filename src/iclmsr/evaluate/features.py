@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from iclmsr.data.feed import feed_of
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.errors import IclmsrError
 
@@ -25,12 +27,13 @@ class Features(NamedTuple):
 
 def extract(
     encoder: nn.Module,
-    images: ImageSet,
+    images: ImageSet | FileSet,
     *,
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int = 512,
     device: torch.device | str = "cpu",
+    workers: int | None = None,
 ) -> Features:
     """The encoder's features of images without augmentation, in evaluation mode and float32.
 
@@ -44,9 +47,11 @@ def extract(
         std: The same, > 0.
         batch_size: Images that the encoder sees at a time, >= 1.
         device: Where the encoder runs; it is moved there and back.
+        workers: Processes that decode what is left in files, see
+            :func:`iclmsr.data.feed.feed_of`.
 
     Returns:
-        Features (N, F) on the CPU.
+        Features (N, F) on the CPU; of files that others took the place of, there are none.
 
     Raises:
         IclmsrError: No image, an image without label, ``batch_size`` < 1, or an encoder whose
@@ -67,19 +72,28 @@ def extract(
     encoder.eval().to(device)
     features = torch.empty(0)
     try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            for start in range(0, len(images), batch_size):
-                batch = images.images[start : start + batch_size].to(device)
-                output = encoder(_normalized(batch, mean, std))
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=False),
+            feed_of(images, torch.device("cpu"), workers) as feed,
+        ):
+            batches = torch.arange(len(images)).split(batch_size)  # type: ignore[no-untyped-call]
+            feed.expect(batches)
+            for index in batches:
+                output = encoder(_normalized(feed.fetch(index).to(device), mean, std))
                 if output.ndim != 2:
                     raise IclmsrError(f"an encoder must give (B, F), got {tuple(output.shape)}")
-                if start == 0:
+                if not len(features):
                     features = torch.empty(len(images), output.shape[1])
-                features[start : start + batch_size] = output
+                features[index] = output.cpu()
     finally:
         encoder.to(home)
         for module, training in modes:
             module.training = training
+    if isinstance(images, FileSet) and images.instead:
+        kept = torch.ones(len(images), dtype=torch.bool)
+        kept[list(images.instead)] = False
+        return Features(features[kept], images.labels[kept])
     return Features(features, images.labels)
 
 
@@ -139,7 +153,7 @@ def class_count(train: Features, test: Features) -> int:
     return int(max(train.labels.max(), test.labels.max())) + 1
 
 
-def _check_labelled(images: ImageSet) -> None:
+def _check_labelled(images: ImageSet | FileSet) -> None:
     """Raises unless there are images and each has a label."""
     missing = int((images.labels < 0).sum())
     if missing or not len(images):

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from iclmsr.config import PretrainConfig, at_least, decode, encode
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import DataConfig, load
+from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.devices import choose_device
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.accuracy import topk_accuracy
@@ -93,7 +94,7 @@ def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = 
     folder = RunFolder.open(run)
     pretraining = decode(PretrainConfig, folder.config())
     encoder, metadata = read_encoder(folder.encoder)
-    train, test = load(config.data, "train"), load(config.data, "test")
+    train, test = open_split(config.data, "train"), open_split(config.data, "test")
     if train.classes != test.classes:
         raise IclmsrError(f"train and test have other classes: {train.classes} and {test.classes}")
     encoders: dict[str, Encoder | None] = {"encoder": encoder}
@@ -113,7 +114,11 @@ def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = 
         **metadata,
         "config": encode(config),
         "data": {
-            name: {"images": len(images), "sha256": images.fingerprint()}
+            name: {
+                "images": len(images),
+                "skipped": len(images.skipped),
+                "sha256": images.fingerprint(),
+            }
             for name, images in (("train", train), ("test", test))
         },
         "seconds": round(time.monotonic() - began, 1),
@@ -123,10 +128,17 @@ def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = 
     return report
 
 
-def features_of(encoder: Encoder | None, images: ImageSet, config: EvaluateConfig) -> Features:
+def features_of(
+    encoder: Encoder | None, images: ImageSet | FileSet, config: EvaluateConfig
+) -> Features:
     """Features of an encoder, or the pixels themselves for None."""
     mean, std = config.data.mean, config.data.std
     if encoder is None:
+        if isinstance(images, FileSet):
+            raise IclmsrError(
+                "the baseline of raw pixels needs the images in memory: leave out --baselines, "
+                "or pass --data.resident memory"
+            )
         return pixels(images, mean=mean, std=std)
     return extract(
         encoder,
@@ -135,6 +147,7 @@ def features_of(encoder: Encoder | None, images: ImageSet, config: EvaluateConfi
         std=std,
         batch_size=config.batch_size,
         device=choose_device(config.device),
+        workers=config.data.workers,
     )
 
 

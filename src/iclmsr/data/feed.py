@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as training asks for them, batch by batch: from memory, or from files.
+
+Files are decoded by worker processes, a few batches ahead. They are forked by a server process
+without threads (``forkserver``): forking the training process itself, with its threads and its
+GPU, is not safe. As with all of Python's multiprocessing, a script that gets here does so below
+``if __name__ == "__main__":``.
+"""
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import warnings
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import shared_cache
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from iclmsr.data.file_set import Decoded, FileSet, Unreadable, decode
+from iclmsr.data.images import ImageSet
+from iclmsr.data.single import Reader
+from iclmsr.errors import IclmsrError
+
+PIECE = 32
+"""Images that a worker decodes at a time."""
+BATCHES_AHEAD = 2
+
+
+class Feed(ABC):
+    """Where batches of images come from.
+
+    Attributes:
+        count: N.
+        size: Height and width of an image, pixels.
+        workers: Processes that decode.
+    """
+
+    count: int
+    size: tuple[int, int]
+    workers: int = 0
+
+    @abstractmethod
+    def expect(self, batches: Sequence[Tensor]) -> None:
+        """Says for what :meth:`fetch` will be called, in this order, so that it is there early.
+
+        Args:
+            batches: Indices (B,) of each batch; what was expected before is forgotten.
+        """
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Tensor:
+        """The images at ``index`` (B,), (B, 3, H, W) uint8 on the device; expected or not.
+
+        Raises:
+            Unreadable: An image does not decode, or the workers were lost.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the workers."""
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Held(Feed):
+    """Images held in memory, or mapped into it: on the device if they take half of it at most.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+        device: Where batches go.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        self.count, self.device = len(images), device
+        self.size = (images.shape[-2], images.shape[-1])
+        there = device.type != "cuda" or 2 * images.nbytes <= torch.cuda.mem_get_info(device)[0]
+        self.images = images.to(device) if there else images
+
+    def expect(self, batches: Sequence[Tensor]) -> None:
+        """They are all there."""
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """The images at ``index``."""
+        return self.images[index.to(self.images.device)].to(self.device)
+
+    def close(self) -> None:
+        """There are none."""
+
+
+class Streamed(Feed):
+    """Images decoded from their files, by the workers as far as they were expected.
+
+    Memory holds about two batches that lie ahead, and at least two pieces of 32 images of each
+    worker, whatever the size of the set. The same bits come out with any number of workers.
+
+    Args:
+        files: The images.
+        device: Where batches go.
+        workers: Processes that decode, >= 0; with 0 this one does, when asked.
+    """
+
+    def __init__(self, files: FileSet, device: torch.device, workers: int) -> None:
+        self.count, self.size = len(files), (files.image_size, files.image_size)
+        self.files, self.device, self.workers = files, device, workers
+        self.expected: deque[Tensor] = deque()
+        self.loader: DataLoader[Decoded] | None = None
+        self.pieces: Iterator[Decoded] | None = None
+
+    def expect(self, batches: Sequence[Tensor]) -> None:
+        """As :meth:`Feed.expect`; the workers begin when the first batch is asked for."""
+        if self.workers:
+            self.expected, self.pieces = deque(batches), None
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """The images at ``index``."""
+        files, parts = self.files, _pieces(index)
+        decoded: Iterator[Decoded]
+        if self.expected and torch.equal(self.expected[0], index):
+            if self.pieces is None:
+                self.pieces = self._stream(list(self.expected))
+            self.expected.popleft()
+            decoded = itertools.islice(self.pieces, len(parts))
+        else:
+            decoded = (decode(files.readers(part), files.image_size) for part in parts)
+        images = torch.empty(len(index), 3, *self.size, dtype=torch.uint8, device=self.device)
+        for rows, part, piece in zip(_pieces(images), parts, decoded, strict=True):
+            rows.copy_(files.mended(piece, part), non_blocking=True)
+            del piece
+        with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
+            shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
+        return files.view(images)
+
+    def close(self) -> None:
+        """Ends the workers; those that are at work finish their piece."""
+        # An error's traceback may keep the iterator alive: its end must not wait for its deletion.
+        iterator = getattr(self.loader, "_iterator", None)
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+        self.loader = self.pieces = None
+
+    def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:
+        """What the workers decode of these batches, piece by piece."""
+        try:
+            with _without_interrupts(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This DataLoader will create")  # as many as told
+                if self.loader is None:
+                    self.loader = self._loader(len(batches[0]))
+                assert isinstance(self.loader.batch_sampler, _Tasks)
+                self.loader.batch_sampler.batches = batches
+                decoded = iter(self.loader)
+            yield from decoded
+        except IclmsrError as error:  # of a shard; torch says it with the worker's traceback
+            self.close()
+            raise Unreadable(str(error).splitlines()[-1].partition("Error: ")[2]) from error
+        except (RuntimeError, OSError, EOFError) as error:
+            self.close()
+            why = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+            raise Unreadable(
+                f"a worker process of the {self.workers} that decode images failed ({why}): it was "
+                "killed, or there was no memory or no room in /dev/shm, or a script starts them "
+                'without `if __name__ == "__main__":`; pass a smaller --data.workers',
+                "--data.workers 1",
+            ) from error
+
+    def _loader(self, batch: int) -> DataLoader[Decoded]:
+        """The workers, none of them started yet."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        ahead = BATCHES_AHEAD * -(-batch // PIECE)
+        return DataLoader[Decoded](
+            _Files(self.files.image_size),
+            batch_sampler=_Tasks(self.files),
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            prefetch_factor=max(2, -(-ahead // self.workers)),
+            persistent_workers=True,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_begin,
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # lest the loader draws from the run's own
+        )
+
+
+class _Tasks:
+    """The pieces to decode, each as a list of files; a mended set is seen as it is by then."""
+
+    def __init__(self, files: FileSet) -> None:
+        self.files = files
+        self.batches: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[list[Reader]]:
+        for batch in self.batches:
+            yield from map(self.files.readers, _pieces(batch))
+
+
+class _Files(Dataset[Decoded]):
+    """What a worker knows: how large images are; the files come with each task."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    def __getitems__(self, readers: list[Reader]) -> Decoded:
+        return decode(readers, self.image_size, shared=True)
+
+
+def _pieces(rows: Tensor) -> list[Tensor]:
+    """A tensor's rows, as many at a time as a worker decodes."""
+    return [rows[start : start + PIECE] for start in range(0, len(rows), PIECE)]
+
+
+def _as_it_is(decoded: Any) -> Any:
+    """No further collation."""
+    return decoded
+
+
+def _begin(_: int) -> None:
+    """Leaves the answer to Ctrl-C to the process that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """SIGINT is held back here; processes that are started meanwhile never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def feed_of(images: ImageSet | FileSet, device: torch.device, workers: int | None = None) -> Feed:
+    """Hands out a set of images, wherever it lies.
+
+    Args:
+        images: The set.
+        device: Where batches go.
+        workers: Processes that decode what lies in files; None: one for each core that this
+            process may use, shared with the other ranks on the machine.
+
+    >>> one = ImageSet(torch.full((1, 3, 2, 2), 7, dtype=torch.uint8), torch.tensor([0]), ("a",))
+    >>> feed_of(one, torch.device("cpu")).fetch(torch.tensor([0, 0])).shape
+    torch.Size([2, 3, 2, 2])
+    """
+    if isinstance(images, ImageSet):
+        return Held(images.images, device)
+    if workers is None:
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = max(len(os.sched_getaffinity(0)) // ranks, 1)
+    return Streamed(images, device, workers)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A set of images left in their files, and which sets are."""
+
+import copy
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iclmsr.data.decode import Unusable, careful, decode_image
+from iclmsr.data.draw import Draw
+from iclmsr.data.listing import Listing
+from iclmsr.data.resize import centre_pixels
+from iclmsr.data.single import Reader
+from iclmsr.errors import IclmsrError
+
+MEMORY_SHARE = 1 / 4
+"""A set that takes more of the machine's memory than this stays in its files, unless told."""
+FINGERPRINT = "files-"
+"""How the fingerprint of a set in files begins."""
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class Unreadable(IclmsrError):
+    """An image, or the processes that decode them, failed in the middle of the work.
+
+    Args:
+        message: What happened and what to do.
+        options: Options that a run needs to go on all the same.
+    """
+
+    def __init__(self, message: str, options: str = "") -> None:
+        super().__init__(message)
+        self.options = options
+
+
+class Decoded(NamedTuple):
+    """What became of some files.
+
+    Attributes:
+        images: (B, 3, S, S) uint8; the rows in ``failed`` hold nothing.
+        failed: What is the matter with each file that does not decode, by its row.
+    """
+
+    images: Tensor
+    failed: dict[int, str]
+
+
+def decode(readers: Sequence[Reader], image_size: int, *, shared: bool = False) -> Decoded:
+    """Reads and decodes files, whatever becomes of each.
+
+    Args:
+        readers: B files.
+        image_size: S, height and width of the result, pixels, > 0.
+        shared: Whether the result lies in memory that another process can see.
+
+    Source: :func:`iclmsr.data.decode.decode_image`, bit for bit. Departure: none.
+    """
+    images = torch.empty(len(readers), 3, image_size, image_size, dtype=torch.uint8)
+    if shared:
+        images.share_memory_()  # type: ignore[no-untyped-call]
+    rows, failed = images.numpy(), {}
+    with careful():
+        for row, reader in enumerate(readers):
+            try:
+                rows[row] = decode_image(reader(), image_size)[0]
+            except Unusable as error:
+                failed[row] = str(error)
+    return Decoded(images, failed)
+
+
+class FileSet:
+    """Images left in their files, and decoded whenever they are asked for.
+
+    A file that does not decode is known only when it is read. With ``on_corrupt`` "skip" the next
+    one in order that does takes its place from then on; the same one in every run, and N stays.
+
+    Args:
+        listing: The files.
+        image_size: S, height and width that images are decoded to, pixels, > 0.
+        on_corrupt: What to do about an image that does not decode: raise, or take another one.
+        draw: Which of the images.
+
+    Attributes:
+        image_size: S.
+        labels: (N,) int64 in [0, C), or -1 where there is none.
+        classes: The C class names, in the order of the labels.
+        instead: For each image found not to decode, the one that takes its place.
+
+    Raises:
+        IclmsrError: Files cannot be read singly (a compressed tar archive), or are too few.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        *,
+        image_size: int,
+        on_corrupt: Literal["error", "skip"],
+        draw: Draw,
+    ) -> None:
+        chosen = draw.indices(len(listing.files))
+        self.tree, self.files = listing.tree, [listing.files[index] for index in chosen]
+        self.labels = torch.tensor([listing.labels[index] for index in chosen])
+        self.classes, self.image_size = listing.classes, image_size
+        self.strict = on_corrupt == "error"
+        self.instead: dict[int, int] = {}
+        self.resize: int | None = None
+        self.crop: int | None = None
+        self._fingerprint = ""
+        self.tree.reader(self.files[0])  # to complain at once
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Files found not to decode so far."""
+        return tuple(self.tree.where(self.files[index]) for index in sorted(self.instead))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files' names, sizes in bytes and labels, and of S; not of the pixels."""
+        if not self._fingerprint:
+            digest = hashlib.sha256(str(self.image_size).encode())
+            for name in self.files:
+                size = self.tree.reader(name).size
+                digest.update(f"\0{name}\0{size}".encode("utf-8", "surrogateescape"))
+            digest.update(self.labels.numpy().data)
+            self._fingerprint = FINGERPRINT + digest.hexdigest()
+        return self._fingerprint
+
+    def centred(self, *, resize: int | None, crop: int | None) -> "FileSet":
+        """The same images as evaluation sees them, see :func:`iclmsr.data.resize.centre_view`."""
+        images = copy.copy(self)
+        images.resize, images.crop = resize, crop
+        return images
+
+    def view(self, images: Tensor) -> Tensor:
+        """Decoded images (B, 3, S, S) as they are seen; the same unless ``centred``."""
+        return centre_pixels(images, self.resize, self.crop)
+
+    def readers(self, index: Tensor) -> list[Reader]:
+        """The files of the images at ``index`` (B,), or of those in their places."""
+        places = (self.instead.get(place, place) for place in index.tolist())
+        return [self.tree.reader(self.files[place]) for place in places]
+
+    def mended(self, decoded: Decoded, index: Tensor) -> Tensor:
+        """The decoded images at ``index`` (B,), with others in the place of those that failed.
+
+        Raises:
+            Unreadable: One failed, and no other may or can take its place.
+        """
+        for row, why in decoded.failed.items():
+            decoded.images[row] = self._other(int(index[row]), why)
+        return decoded.images
+
+    def _other(self, place: int, why: str) -> Tensor:
+        """The image that takes the place of one that does not decode."""
+        where = self.tree.where(self.files[self.instead.get(place, place)])
+        if self.strict:
+            raise Unreadable(
+                f"{where} {why}: mend it, or pass --data.on-corrupt skip to take the next image "
+                "in its place; `iclmsr data check` finds all such files",
+                "--data.on-corrupt skip",
+            )
+        for step in range(1, len(self)):
+            other = (place + step) % len(self)
+            if other in self.instead:
+                continue
+            decoded = decode([self.tree.reader(self.files[other])], self.image_size)
+            if not decoded.failed:
+                self.instead[place] = other
+                warnings.warn(
+                    f"{where} {why}: {self.tree.where(self.files[other])} takes its place",
+                    stacklevel=2,
+                )
+                return decoded.images[0]
+        raise Unreadable(f"not one image in {self.tree.where('')} decodes: {where} {why}")
+
+
+def stays_on_disk(resident: Literal["auto", "memory", "disk"], size: int) -> bool:
+    """Whether a set of images stays in its files.
+
+    Args:
+        resident: What was asked for; auto leaves a set there that takes more than a quarter of
+            the machine's memory, shared by the processes of a run on it.
+        size: Of the decoded set, bytes.
+    """
+    if resident != "auto":
+        return resident == "disk"
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return size * processes > MEMORY_SHARE * machine_memory()
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine, or the container on it, has."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, LIMITS):
+        text = path.read_text().strip() if path.exists() else ""
+        limits += [int(text)] if text.isdecimal() else []
+    return min(limits)

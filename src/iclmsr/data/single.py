@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One file of a folder or of an archive, read by itself, in whatever process."""
+
+import os
+import struct
+import zipfile
+import zlib
+from typing import NamedTuple, Protocol
+
+Content = bytes | OSError
+"""What reading a file gave."""
+LOCAL_HEADER = 30
+"""Bytes before the name in a zip archive's entry."""
+
+
+class Reader(Protocol):
+    """Where one file is, small enough to be sent to another process; called, it reads it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; -1 if it is not there."""
+
+    def __call__(self) -> Content:
+        """The file, or why it cannot be read."""
+
+
+class Plain(NamedTuple):
+    """A file on disk."""
+
+    path: str
+
+    def __call__(self) -> Content:
+        """The file, or why it cannot be read."""
+        try:
+            with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - half the time
+                return file.read()
+        except OSError as error:
+            return error
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; -1 if it is not there."""
+        try:
+            return os.stat(self.path).st_size  # noqa: PTH116 - half the time
+        except OSError:
+            return -1
+
+
+class Stored(NamedTuple):
+    """A file that lies as it is in another one, an uncompressed tar archive."""
+
+    path: str
+    start: int
+    size: int
+
+    def __call__(self) -> Content:
+        """The file, or why it cannot be read."""
+        return _slice(self.path, self.start, self.size)
+
+
+class Zipped(NamedTuple):
+    """An entry of a zip archive, deflated or stored."""
+
+    path: str
+    header: int
+    packed: int
+    size: int
+    method: int
+    crc: int
+
+    @classmethod
+    def of(cls, path: str, info: zipfile.ZipInfo) -> "Zipped | None":
+        """The entry that the archive's directory describes; None for exotic compression."""
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return None
+        sizes = (info.header_offset, info.compress_size, info.file_size)
+        return cls(path, *sizes, info.compress_type, info.CRC)
+
+    def __call__(self) -> Content:
+        """The file, or why it cannot be read: a wrong CRC-32 is such a reason."""
+        before = _slice(self.path, self.header, LOCAL_HEADER)
+        if isinstance(before, OSError):
+            return before
+        name, extra = struct.unpack("<HH", before[-4:])
+        content = _slice(self.path, self.header + LOCAL_HEADER + name + extra, self.packed)
+        if isinstance(content, OSError):
+            return content
+        try:
+            if self.method == zipfile.ZIP_DEFLATED:
+                content = zlib.decompress(content, -zlib.MAX_WBITS, self.size)
+        except zlib.error as error:
+            return OSError(f"damaged in the archive: {error}")
+        if len(content) != self.size or zlib.crc32(content) != self.crc:
+            return OSError("damaged in the archive: its CRC-32 is wrong")
+        return content
+
+
+def _slice(path: str, start: int, size: int) -> Content:
+    """A file's bytes from ``start`` on."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - half the time
+            file.seek(start)
+            content = file.read(size)
+    except OSError as error:
+        return error
+    return content if len(content) == size else OSError("the archive ends before")

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.multiprocessing.reductions import shared_cache
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from iclmsr.data import feed as feed_module
+from iclmsr.data.batches import Epoch
+from iclmsr.data.feed import Streamed, feed_of
+from iclmsr.data.file_set import FileSet, Unreadable
+from iclmsr.data.sources import DataConfig, load, open_split
+from iclmsr.data.views import ViewConfig
+
+CPU = torch.device("cpu")
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root = tmp_path_factory.mktemp("set")
+    numbers = np.random.default_rng(0)
+    for i in range(COUNT):
+        path = root / "ab"[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(numbers.integers(0, 256, (14, 12, 3), np.uint8)).save(path)
+    return DataConfig(source="folder", root=root, image_size=10, resident="disk")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(feed_module, "PIECE", 4)
+
+
+@pytest.fixture
+def files(config):
+    return open_split(config, "pretrain")
+
+
+@pytest.fixture
+def feed(files):
+    with feed_of(files, CPU, 2) as feed:
+        yield feed
+
+
+def processes(feed):
+    return feed.loader._iterator._workers
+
+
+def test_views_of_an_epoch_have_the_same_bits_from_memory_and_disk(
+    config, files, feed, monkeypatch
+):
+    """Batches come again, and out of order; two epochs, the second with the same workers."""
+    plan, part = [0, 1, 0, 3, 2, 2], (1, 2)
+    known = {
+        "view_count": 2,
+        "batch_size": 14,
+        "seed": 3,
+        "part": part,
+        "mean": config.mean,
+        "std": config.std,
+    }
+    held = load(config, "pretrain").images
+    pids = set()
+    for number in range(2):
+        expected = Epoch(held, ViewConfig(size=10), epoch=number, **known)
+        alone = Epoch(feed_of(files, CPU, 0), ViewConfig(size=10), epoch=number, **known)
+        found = Epoch(feed, ViewConfig(size=10), epoch=number, **known)
+        for epoch in (alone, found):
+            epoch.expect(plan)
+        for batch in plan:
+            views = expected.views(batch)
+            assert len(views[0]) == 7
+            for epoch in (alone, found):
+                assert all(map(torch.equal, epoch.views(batch), views))
+        assert not feed.expected
+        pids |= {worker.pid for worker in processes(feed)}
+    assert len(pids) == 2
+    # The workers did it: what was not announced is decoded by this process.
+    monkeypatch.setattr(feed_module, "decode", None)
+    found.expect([2, 1])
+    assert torch.equal(found.views(2)[0], expected.views(2)[0])
+    with pytest.raises(TypeError):
+        found.views(3)
+
+
+def test_what_lies_ahead_is_bounded(files, monkeypatch):
+    """Of 300 batches no more than a few are read before they are asked for."""
+    asked = []
+    readers = FileSet.readers
+    monkeypatch.setattr(
+        FileSet, "readers", lambda self, index: asked.append(len(index)) or readers(self, index)
+    )
+    batches = [torch.arange(8) for _ in range(300)]
+    with feed_of(files, CPU, 2) as feed:
+        feed.expect(batches)
+        for done, batch in enumerate(batches[:20], start=1):
+            assert len(feed.fetch(batch)) == 8
+            assert sum(asked) <= 8 * done + 2 * 2 * 4 + 4
+            assert len(shared_cache) <= 2 * 2 + 1  # and this process maps no more of them
+
+
+def test_a_run_draws_no_random_numbers_for_its_workers(files, feed):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    feed.expect([torch.arange(4)] * 2)
+    feed.fetch(torch.arange(4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_leave_interrupts_to_the_run_and_end_with_it(files):
+    feed = feed_of(files, CPU, 2)
+    batches = [torch.arange(8)] * 50
+    feed.expect(batches)
+    feed.fetch(batches[0])
+    workers = processes(feed)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+    for batch in batches[1:10]:
+        feed.fetch(batch)
+    feed.close()
+    end = time.monotonic() + 4
+    while any(worker.is_alive() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_worker_that_dies_is_said_in_one_line(files, feed, monkeypatch, capfd):
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+    batches = [torch.arange(8)] * 50
+    feed.expect(batches)
+    feed.fetch(batches[0])
+    os.kill(processes(feed)[1].pid, signal.SIGKILL)
+    with pytest.raises(Unreadable, match="^a worker process of the 2 .* failed .* killed") as error:
+        torch.cat([feed.fetch(batch) for batch in batches[1:]])
+    assert "\n" not in str(error.value)
+    feed.expect(batches)  # with new ones
+    assert len(feed.fetch(batches[0])) == 8
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_error_in_a_worker_is_said_in_one_line(files, feed):
+    files.image_size = -1
+    feed.expect([torch.arange(8)])
+    with pytest.raises(Unreadable, match=r"failed \(RuntimeError: .* dimension.*\): ") as error:
+        feed.fetch(torch.arange(8))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_corrupt_file_met_by_a_worker(config, tmp_path):
+    for path in config.root.glob("*/*"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        (tmp_path / path.parent.name / path.name).symlink_to(path)
+    bad = tmp_path / "a" / "08.png"
+    bad.unlink()
+    bad.write_bytes((tmp_path / "a" / "10.png").read_bytes()[:200])
+    changed = replace(config, root=tmp_path)
+    batches = list(torch.arange(COUNT).view(6, 10))
+    with feed_of(open_split(changed, "pretrain"), CPU, 2) as feed:
+        feed.expect(batches)
+        with pytest.raises(Unreadable, match=rf"{bad} does not decode \(.*: mend it"):
+            feed.fetch(batches[0])
+    with feed_of(open_split(replace(changed, on_corrupt="skip"), "pretrain"), CPU, 2) as feed:
+        feed.expect(batches * 2)
+        images = torch.cat([feed.fetch(batch) for batch in batches])
+        again = torch.cat([feed.fetch(batch) for batch in batches])
+    held = load(replace(config, on_corrupt="skip"), "pretrain").images
+    assert torch.equal(images, held[[*range(4), 5, *range(5, COUNT)]])
+    assert torch.equal(again, images)
+
+
+def test_more_workers_than_cores_are_no_warning(files):
+    with feed_of(files, CPU, len(os.sched_getaffinity(0)) + 1) as feed:
+        feed.expect([torch.arange(8)])
+        assert len(feed.fetch(torch.arange(8))) == 8
+
+
+def test_workers_by_the_cores_and_ranks(files, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    assert feed_of(files, CPU).workers == 6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert feed_of(files, CPU).workers == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "12")
+    assert feed_of(files, CPU).workers == 1
+    assert isinstance(feed_of(files, CPU, 0), Streamed)
