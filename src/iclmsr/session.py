@@ -27,7 +27,7 @@ from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
 from iclmsr.runs import RunFolder
 from iclmsr.schedule import Position, Update, batches_of, plan
-from iclmsr.seeds import derive
+from iclmsr.seeds import derive, generator
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
 
 
@@ -94,6 +94,9 @@ class Session:
         """Makes what is left of the current epoch's plan."""
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
+        order = None
+        if self.files is not None:
+            order = self.files.order(generator(config.seed, "order", position.epoch))
         data = Epoch(
             self.feed,
             config.views,
@@ -104,6 +107,7 @@ class Session:
             mean=config.data.mean,
             std=config.data.std,
             part=(self.world.rank, self.world.size),
+            order=order,
         )
         todo = plan(config, self.batches, position.epoch)
         left = todo[position.item :]

@@ -28,7 +28,6 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from iclmsr.data.file_set import Decoded, FileSet, Unreadable, decode
 from iclmsr.data.images import ImageSet
 from iclmsr.data.single import Reader
-from iclmsr.errors import IclmsrError
 
 PIECE = 32
 """Images that a worker decodes at a time."""
@@ -167,9 +166,9 @@ class Streamed(Feed):
                 self.loader.batch_sampler.batches = batches
                 decoded = iter(self.loader)
             yield from decoded
-        except IclmsrError as error:  # of a shard; torch says it with the worker's traceback
+        except Unreadable as error:  # of a shard; torch says it with the worker's traceback
             self.close()
-            raise Unreadable(str(error).splitlines()[-1].partition("Error: ")[2]) from error
+            raise Unreadable(str(error).splitlines()[-1].partition(": ")[2]) from error
         except (RuntimeError, OSError, EOFError) as error:
             self.close()
             why = f"{type(error).__name__}: {error}".strip().splitlines()[-1]

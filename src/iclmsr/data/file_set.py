@@ -16,11 +16,15 @@ from iclmsr.data.decode import Unusable, careful, decode_image
 from iclmsr.data.draw import Draw
 from iclmsr.data.listing import Listing
 from iclmsr.data.resize import centre_pixels
+from iclmsr.data.shard_order import shard_order
+from iclmsr.data.shards import ShardTree
 from iclmsr.data.single import Reader
 from iclmsr.errors import IclmsrError
 
 MEMORY_SHARE = 1 / 4
 """A set that takes more of the machine's memory than this stays in its files, unless told."""
+SHARDS_MIXED = 8
+"""Shards from a URL whose images are mixed with each other."""
 FINGERPRINT = "files-"
 """How the fingerprint of a set in files begins."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -59,6 +63,9 @@ def decode(readers: Sequence[Reader], image_size: int, *, shared: bool = False) 
         image_size: S, height and width of the result, pixels, > 0.
         shared: Whether the result lies in memory that another process can see.
 
+    Raises:
+        Unreadable: A shard cannot be fetched.
+
     Source: :func:`iclmsr.data.decode.decode_image`, bit for bit. Departure: none.
     """
     images = torch.empty(len(readers), 3, image_size, image_size, dtype=torch.uint8)
@@ -71,6 +78,8 @@ def decode(readers: Sequence[Reader], image_size: int, *, shared: bool = False) 
                 rows[row] = decode_image(reader(), image_size)[0]
             except Unusable as error:
                 failed[row] = str(error)
+            except IclmsrError as error:  # of the place that many files are in
+                raise Unreadable(str(error)) from error
     return Decoded(images, failed)
 
 
@@ -133,6 +142,17 @@ class FileSet:
             digest.update(self.labels.numpy().data)
             self._fingerprint = FINGERPRINT + digest.hexdigest()
         return self._fingerprint
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """A random order of all images, (N,): over shards from a URL one that needs few at a time.
+
+        Args:
+            generator: Of the epoch; the order follows from its seed alone.
+        """
+        if isinstance(self.tree, ShardTree) and self.tree.remote:
+            shards = self.tree.shards_of(self.files)
+            return shard_order(shards, window=SHARDS_MIXED, generator=generator)
+        return torch.randperm(len(self), generator=generator)
 
     def centred(self, *, resize: int | None, crop: int | None) -> "FileSet":
         """The same images as evaluation sees them, see :func:`iclmsr.data.resize.centre_view`."""

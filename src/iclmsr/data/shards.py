@@ -168,6 +168,11 @@ class ShardTree(Tree):
         assert isinstance(content, bytes)
         return content
 
+    @property
+    def remote(self) -> bool:
+        """Whether the shards are fetched from a URL."""
+        return isinstance(self.base, str)
+
     def shards_of(self, names: Sequence[str]) -> Tensor:
         """The shard that each file is in, (N,) int64: an index into ``shards``.
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs on shards from a URL: fetched by workers when needed, exact, stopped by an outage."""
+
+from dataclasses import replace
+
+import flaky
+import numpy as np
+import pytest
+import torch
+from bits import assert_same
+from PIL import Image
+
+from iclmsr import checkpoint
+from iclmsr.config import CheckpointConfig, PretrainConfig
+from iclmsr.data.file_set import SHARDS_MIXED
+from iclmsr.data.shard_writer import shard
+from iclmsr.data.sources import DataConfig, load, open_split
+from iclmsr.data.trees import open_tree
+from iclmsr.data.views import ViewConfig
+from iclmsr.errors import IclmsrError
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.pretrain import pretrain, resume
+
+IMAGES = 60
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """A folder of more shards than are mixed with each other."""
+    monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "cache"))
+    for number in range(IMAGES):
+        path = tmp_path / "images" / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    index = shard(open_tree(tmp_path / "images"), tmp_path / "shards", shard_size=12000)
+    assert len(index.shards) > SHARDS_MIXED
+    return tmp_path / "shards"
+
+
+def run_on(url, workers):
+    return PretrainConfig(
+        epochs=2,
+        batch_size=8,
+        device="cpu",
+        method=SimCLRConfig(hidden_dim=16, embedding_dim=8),
+        encoder=EncoderConfig(width=2),
+        views=ViewConfig(size=16),
+        data=DataConfig("folder", url, 16, resident="disk", workers=workers),
+        checkpoint=CheckpointConfig(every_steps=5, keep=10),
+    )
+
+
+def states(run):
+    return [checkpoint.load(path)["stages"] for path in checkpoint.checkpoints(run / "checkpoints")]
+
+
+def test_workers_fetch_and_nothing_changes(shards, tmp_path, monkeypatch):
+    with flaky.serve(shards) as server:
+        none = pretrain(run_on(server.url, 0), tmp_path / "none")
+        monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "another"))
+        two = pretrain(run_on(server.url, 2), tmp_path / "two")
+        fetched = [path for path, _, _ in server.requests]
+    assert len(fetched) == 2 * len(list(shards.rglob("*.tar")))  # each once by each run
+    assert_same(states(two), states(none))
+
+
+def test_an_epoch_needs_few_shards_at_a_time(shards):
+    with flaky.serve(shards) as server:
+        files = open_split(run_on(server.url, 0).data, "pretrain")
+        order = files.order(torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(IMAGES))
+    where = files.tree.shards_of(files.files)[order]
+    first = where[: IMAGES // 4].unique()
+    assert len(first) <= SHARDS_MIXED < len(where.unique())
+    local = open_split(replace(run_on(shards, 0).data, root=shards), "pretrain")
+    plain = local.order(torch.Generator().manual_seed(0))
+    assert plain.equal(torch.randperm(IMAGES, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
+    with flaky.serve(shards) as server:
+        whole = pretrain(run_on(server.url, workers), tmp_path / "whole")
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file() and path.stat().st_size > 4000:
+            path.unlink()
+    with flaky.serve(shards) as server:
+        config = run_on(server.url, workers)
+        load(replace(config.data, limit=1), "train")  # the index
+        server.always = 404
+        with pytest.raises(IclmsrError) as raised:
+            pretrain(config, tmp_path / "cut")
+        message = str(raised.value)
+        assert message.startswith(f"cannot read {server.url}/train/0000")
+        assert "nothing is lost, go on with: iclmsr pretrain --resume" in message
+        assert "\n" not in message
+        server.always = None
+        resume(tmp_path / "cut")
+    assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
