@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views per second of the batched views beside four other ways to make them.
 
-    python benchmarks/data.py --root CIFAR10 --out views.md     # a folder or archive; 3 minutes
+    python benchmarks/data.py --root CIFAR10 --out views.md     # a folder or archive; 8 minutes
     python benchmarks/data.py --device cuda --batch 512
 
 The augmentations are the table's protocol: colour jitter (0.4, 0.4, 0.4, 0.1; p 0.8), gray (p 0.1),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images per second of SimCLR training, beside lightly's own example of it.
 
-    python benchmarks/train.py --root CIFAR10 --width 8 --out small.md        # 3 minutes, 2 cores
+    python benchmarks/train.py --root CIFAR10 --width 8 --out small.md        # minutes, 2 cores
     python benchmarks/train.py --root CIFAR10 --width 64 --batch 64 --out resnet18.md
     python benchmarks/train.py --root CIFAR10 --device cuda --precision bf16 --compile \
         --batch 512 --workers 16 --seconds 20

@@ -188,7 +188,7 @@ def test_the_whole_pipeline_is_pils_but_for_its_rounding(crop_first):
     )
     off = views - pil
     assert off.abs().mean((1, 2, 3)).max() < 3 / 255
-    # Each of Pillow's three blends takes half a grey level off: ours are brighter, if hardly.
+    # Pillow's blends cut off fractions of a grey level: ours are brighter, by about one.
     assert 0 < off.mean() < 1.5 / 255
 
 
