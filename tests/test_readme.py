@@ -9,12 +9,14 @@ import pytest
 
 from iclmsr import cli
 from iclmsr.config import PretrainConfig
+from iclmsr.data_verbs import COMMANDS as COMMANDS_OF_DATA
 from iclmsr.evaluate import EvaluateConfig
+from iclmsr.masks.named import MaskConfig
 from iclmsr.options import parse_options
 from iclmsr.recipes import RECIPES, recipe
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [
     (page.name, line.removeprefix("$ ").strip())
     for page in PAGES
@@ -44,6 +46,10 @@ def test_commands_are_understood(page, line):
         else:
             config = recipe(words.pop(0)).config
         parse_options(PretrainConfig, config, words)
+    elif verb == "data":
+        assert words[0] in COMMANDS_OF_DATA
+    elif verb == "masks":
+        parse_options(MaskConfig, MaskConfig(), words[2:])
     elif verb == "evaluate":
         parse_options(EvaluateConfig, EvaluateConfig(), words[1:])
 
