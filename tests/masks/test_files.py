@@ -297,6 +297,13 @@ def test_a_bomb_is_refused(images, tmp_path, monkeypatch):
     assert "DecompressionBomb" in done.failed["train/b/c/1.JPEG"]
 
 
+def test_remarks_of_the_decoder_are_passed_over(tmp_path):
+    (tmp_path / "images").mkdir()
+    image = Image.fromarray(np.full((8, 8), 200, np.uint8)).convert("P")
+    image.save(tmp_path / "images" / "0.png", transparency=bytes(range(256)))
+    assert make_masks(tmp_path / "images", tmp_path / "out", BRIGHT).failed == {}
+
+
 def test_names_that_are_not_utf_8(tmp_path):
     root = tmp_path / "images"
     write(root / "0.png")

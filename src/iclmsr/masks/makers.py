@@ -40,7 +40,7 @@ def centred_ellipse(height: int, width: int, share: float = CENTRE) -> Mask:
         share: Of the image's area that it covers, in (0, pi / 4].
 
     >>> centred_ellipse(3, 5).astype(int).tolist()
-    [[0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0]]
+    [[0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0]]
     """
     y = (np.arange(height)[:, None] + 0.5) / height - 0.5
     x = (np.arange(width) + 0.5) / width - 0.5
@@ -75,14 +75,15 @@ def grabcut(image: Image, box: Box | None = None) -> Mask:
     start = np.full(small.shape[:2], BACKGROUND, np.uint8)
     if box is None:
         part = start
-        inside = centred_ellipse(*start.shape)
+        inside = centred_ellipse(start.shape[0], start.shape[1])
         start[1:-1, 1:-1] = np.where(inside, PERHAPS_FOREGROUND, PERHAPS_BACKGROUND)[1:-1, 1:-1]
     else:
         part = start[_scaled_box(box, image, small)]
         part[:] = PERHAPS_FOREGROUND
     mask = _cut(small, start)
     if mask.sum() < LOST * part.size:
-        part[centred_ellipse(*part.shape, HEART) & (part != BACKGROUND)] = FOREGROUND
+        middle = centred_ellipse(part.shape[0], part.shape[1], HEART)
+        part[middle & (part != BACKGROUND)] = FOREGROUND
         mask = _cut(small, start)
     mask = _enlarged(mask, image)
     if box is not None:  # which scaling has rounded outwards
