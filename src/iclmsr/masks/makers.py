@@ -72,17 +72,17 @@ def grabcut(image: Image, box: Box | None = None) -> Mask:
     the second attempt.
     """
     small = _shrunk(image, GRABCUT_SIDE)
-    start = np.full(small.shape[:2], BACKGROUND, np.uint8)
+    start: NDArray[np.uint8] = np.full(small.shape[:2], BACKGROUND, np.uint8)
     if box is None:
         part = start
-        inside = centred_ellipse(start.shape[0], start.shape[1])
+        inside = centred_ellipse(*start.shape)
         start[1:-1, 1:-1] = np.where(inside, PERHAPS_FOREGROUND, PERHAPS_BACKGROUND)[1:-1, 1:-1]
     else:
         part = start[_scaled_box(box, image, small)]
         part[:] = PERHAPS_FOREGROUND
     mask = _cut(small, start)
     if mask.sum() < LOST * part.size:
-        middle = centred_ellipse(part.shape[0], part.shape[1], HEART)
+        middle = centred_ellipse(len(part), len(part.T), HEART)
         part[middle & (part != BACKGROUND)] = FOREGROUND
         mask = _cut(small, start)
     mask = _enlarged(mask, image)
