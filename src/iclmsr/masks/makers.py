@@ -72,18 +72,18 @@ def grabcut(image: Image, box: Box | None = None) -> Mask:
     the second attempt.
     """
     small = _shrunk(image, GRABCUT_SIDE)
-    height, width = small.shape[:2]
-    start = np.full((height, width), BACKGROUND, np.uint8)
+    start: NDArray[np.uint8] = np.full(small.shape[:2], BACKGROUND, np.uint8)
     if box is None:
         part = start
-        inside = centred_ellipse(height, width)
+        inside = centred_ellipse(*start.shape)
         start[1:-1, 1:-1] = np.where(inside, PERHAPS_FOREGROUND, PERHAPS_BACKGROUND)[1:-1, 1:-1]
     else:
         part = start[_scaled_box(box, image, small)]
         part[:] = PERHAPS_FOREGROUND
     mask = _cut(small, start)
     if mask.sum() < LOST * part.size:
-        part[centred_ellipse(*part.shape, HEART) & (part != BACKGROUND)] = FOREGROUND
+        middle = centred_ellipse(len(part), len(part.T), HEART)
+        part[middle & (part != BACKGROUND)] = FOREGROUND
         mask = _cut(small, start)
     mask = _enlarged(mask, image)
     if box is not None:  # which scaling has rounded outwards
