@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from bits import assert_same
 
@@ -44,11 +45,16 @@ CONFIG = PretrainConfig(
 )
 
 
-def torchrun(*words: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    return launch("-m", "iclmsr", "pretrain", *words)
+
+
+def launch(*words: str) -> subprocess.CompletedProcess[str]:
+    """What two processes did."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={processes}", "-m", "iclmsr", "pretrain", *words),
+            *("--nproc-per-node=2", *words),
         ],
         capture_output=True,
         text=True,
@@ -89,3 +95,37 @@ def test_two_processes_make_one_run_and_resume_it_exactly(tmp_path):
     assert again.returncode != 0
     assert again.stderr.count("error: ") == 1
     assert f"{whole} already exists" in again.stderr
+
+
+ENDS = """
+import os, sys, time
+import torch
+from iclmsr.config import MSRConfig, PretrainConfig
+from iclmsr.distributed import join
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.stages import Place, TwoStages
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+config = PretrainConfig(
+    batch_size=4, method=SimCLRConfig(hidden_dim=4, embedding_dim=2), encoder=EncoderConfig(width=2)
+)
+with join("cpu") as world:
+    stages = TwoStages(config, torch.device("cpu"), world)
+    stages.theta_step([torch.ones(2, 3, 8, 8)] * 2, Place(0, 0), lr=0.1, progress=0.0)
+    before = threads()
+deadline = time.monotonic() + 10  # a thread that was joined may be listed a moment longer
+while threads() >= before:
+    if time.monotonic() > deadline:
+        sys.exit("threads of the default group outlive it")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_threads_of_the_last_messages_end_before_python_does(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS)
+    done = launch(str(script))
+    assert done.returncode == 0, done.stderr
