@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from iclmsr import cli
+from iclmsr.commands.data import COMMANDS as COMMANDS_OF_DATA
 from iclmsr.config import PretrainConfig
-from iclmsr.data_verbs import COMMANDS as COMMANDS_OF_DATA
 from iclmsr.evaluate import EvaluateConfig
 from iclmsr.masks.named import MaskConfig
 from iclmsr.options import parse_options

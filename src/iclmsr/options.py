@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from iclmsr.errors import IclmsrError, nearest
 
 Config = TypeVar("Config")
+Verb = Callable[[list[str]], None]
+"""Takes the words after its name."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,10 +61,53 @@ def asks_help(words: Sequence[str]) -> bool:
     return "-h" in words or "--help" in words
 
 
-def usage(verb: Callable[..., None]) -> str:
+def usage(verb: Verb) -> str:
     """A verb's docstring as help text."""
     text = verb.__doc__ or ""
     return "\n".join(line.removeprefix("    ") for line in text.strip().splitlines()) + "\n"
+
+
+def listing(
+    usage: str,
+    verbs: Mapping[str, Verb],
+    about: str = "",
+    more: str = "COMMAND --help says more.",
+) -> str:
+    """Help text: every verb and the first line of its docstring."""
+    lines = [
+        f"  {name:10} {(verb.__doc__ or '').strip().splitlines()[0]}"
+        for name, verb in verbs.items()
+    ]
+    parts = [f"usage: iclmsr {usage}", about, "\n".join(lines), more]
+    return "\n\n".join(filter(None, parts))
+
+
+def group(name: str, commands: Mapping[str, Verb], words: list[str]) -> None:
+    """Runs ``iclmsr NAME COMMAND ...``, or lists the commands."""
+    if not words or words[0] in ("-h", "--help"):
+        print(listing(f"{name} COMMAND ...", commands))
+    elif words[0] not in commands:
+        raise IclmsrError(f"unknown command '{name} {words[0]}': {nearest(words[0], commands)}")
+    elif asks_help(words):
+        print(usage(commands[words[0]]))
+    else:
+        commands[words[0]](words[1:])
+
+
+def out_option(words: Sequence[str], default: Path) -> Path:
+    """The value of --out, the only option there is."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=default)
+    known, rest = parser.parse_known_args(words)
+    only(rest, 0)
+    out: Path = known.out
+    return out
+
+
+def only(words: Sequence[str], count: int) -> None:
+    """Refuses words beyond the first ``count``."""
+    if len(words) > count:
+        raise IclmsrError(f"unknown argument {words[count]!r}: --help says what there is")
 
 
 def _option_names(config: Any, prefix: str = "--") -> list[str]:

@@ -3,13 +3,13 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iclmsr.commands.shard import shard_command
 from iclmsr.errors import IclmsrError
-from iclmsr.options import Parser, parse_options
-from iclmsr.shard_command import shard_command
+from iclmsr.options import Parser, Verb, group, parse_options
 
 if TYPE_CHECKING:
     from iclmsr.config import PretrainConfig
@@ -127,11 +127,16 @@ def _prepare(words: list[str]) -> None:
         print("no test images: an encoder can be pretrained, but not evaluated")
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Verb] = {
     "check": _check,
     "prepare": _prepare,
     "shard": shard_command,
 }
+
+
+def data_command(words: list[str]) -> None:
+    """Look at a data set, prepare it, pack it: iclmsr data COMMAND ..."""
+    group("data", COMMANDS, words)
 
 
 def _config_at(path: Path | None, name: str | None, words: Sequence[str]) -> "PretrainConfig":

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from iclmsr import cli
+from iclmsr.commands.data import COMMANDS
 from iclmsr.data.sources import DataConfig, load
-from iclmsr.data_verbs import COMMANDS
 
 
 @pytest.fixture(autouse=True)

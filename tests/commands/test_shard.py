@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 
 from iclmsr.cli import main
+from iclmsr.commands.shard import shard_command
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.errors import IclmsrError
-from iclmsr.shard_command import shard_command
 
 
 def run(*words):
