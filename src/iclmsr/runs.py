@@ -2,6 +2,7 @@
 """The run folder: everything about one run in files that any tool can read."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,11 @@ from typing import Any
 
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_json
+
+
+class Busy(IclmsrError):
+    """Another process is writing the run folder."""
+
 
 _PACKAGES = ("iclmsr", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
@@ -52,6 +58,8 @@ class RunFolder:
             staging.chmod(0o755)
             staging.rename(path)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise Busy(f"another process has just made {path}") from error
             raise IclmsrError(f"cannot make {path}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -122,6 +130,20 @@ class RunFolder:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
+    def epochs_done(self) -> int:
+        """Epochs that the encoder has seen; 0 where there is none yet.
+
+        The encoder is written after its checkpoint: what it says is never lost.
+        """
+        try:
+            with self.encoder.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            return int(json.loads(header["__metadata__"]["iclmsr"])["epoch"])
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError) as error:
+            raise IclmsrError(f"{self.encoder} is no encoder of a run: {error}") from error
+
     def remove_scraps(self) -> None:
         """Removes temporary files of a process that was killed while it wrote them."""
         for scrap in self.path.rglob(".*.tmp"):
@@ -138,7 +160,7 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise IclmsrError(
+                raise Busy(
                     f"{self.path} is being written by another process: wait for it or stop it"
                 ) from error
             yield

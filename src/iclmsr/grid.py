@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of a study: run folders that are made once, by whoever comes first."""
+
+from pathlib import Path
+from typing import Literal
+
+from iclmsr.config import PretrainConfig, encode
+from iclmsr.errors import IclmsrError
+from iclmsr.pretrain import pretrain, resume
+from iclmsr.runs import Busy, RunFolder
+
+State = Literal["done", "made", "busy"]
+
+
+def finish(config: PretrainConfig, out: Path) -> State:
+    """Pretrains to the end, from where a run folder is if there is one.
+
+    Several processes and machines that share a file system with locks may call it at once for
+    the same folder: one trains, the others are told that it is busy.
+
+    Args:
+        config: The whole run.
+        out: The run folder, to make or to go on with.
+
+    Returns:
+        ``done``: it was finished before; ``made``: it is now; ``busy``: another process is at it.
+
+    Raises:
+        IclmsrError: ``out`` holds a run with other settings. As :func:`iclmsr.pretrain.pretrain`.
+    """
+    if not (out / "config.json").is_file():
+        try:
+            pretrain(config, out)
+        except Busy:
+            return "busy"
+        return "made"
+    folder = RunFolder.open(out)
+    if folder.config() != encode(config):
+        raise IclmsrError(
+            f"{out} holds a run with other settings: choose another folder, or remove it"
+        )
+    if folder.epochs_done() >= config.epochs:
+        return "done"
+    try:
+        resume(out)
+    except Busy:
+        return "busy"
+    return "made"

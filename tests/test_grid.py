@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import pytest
+
+from iclmsr.config import PretrainConfig
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.data.views import ViewConfig
+from iclmsr.errors import IclmsrError
+from iclmsr.grid import finish
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.runs import RunFolder
+
+TINY = PretrainConfig(
+    epochs=2,
+    batch_size=8,
+    method=SimCLRConfig(hidden_dim=8, embedding_dim=4),
+    encoder=EncoderConfig(width=2),
+    data=DataConfig(source="synthetic", image_size=16, synthetic=SyntheticConfig(train=16, test=8)),
+    views=ViewConfig(size=16),
+)
+
+
+def test_a_cell_is_made_once(tmp_path):
+    out = tmp_path / "cell"
+    assert finish(TINY, out) == "made"
+    before = (out / "encoder.safetensors").stat().st_mtime_ns
+    assert RunFolder.open(out).epochs_done() == 2
+    assert finish(TINY, out) == "done"
+    assert (out / "encoder.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_cell_that_was_cut_off_goes_on(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(TINY, whole)
+    finish(TINY, cut)
+    (cut / "encoder.safetensors").unlink()  # as if killed before the run's last file was there
+    for name in sorted((cut / "checkpoints").iterdir())[-1:]:
+        name.unlink()
+    assert finish(TINY, cut) == "made"
+    assert (cut / "encoder.safetensors").read_bytes() == (
+        whole / "encoder.safetensors"
+    ).read_bytes()
+
+
+def test_a_cell_that_another_process_makes_is_busy(tmp_path):
+    out = tmp_path / "cell"
+    finish(TINY, out)
+    (out / "encoder.safetensors").unlink()
+    with RunFolder.open(out).lock():
+        assert finish(TINY, out) == "busy"
+
+
+def test_a_cell_with_other_settings_is_refused(tmp_path):
+    finish(TINY, tmp_path / "cell")
+    with pytest.raises(IclmsrError, match="holds a run with other settings"):
+        finish(replace(TINY, seed=1), tmp_path / "cell")
