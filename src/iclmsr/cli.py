@@ -15,6 +15,7 @@ from iclmsr.commands.evaluate import evaluate_command
 from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
+from iclmsr.commands.reproduce import reproduce_command
 from iclmsr.commands.scm import scm_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Verb, listing
@@ -24,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": evaluate_command,
     "data": data_command,
     "recipes": recipes_command,
+    "reproduce": reproduce_command,
     "masks": mask_command,
     "scm": scm_command,
     "demo": demo_command,

@@ -2,7 +2,7 @@
 """Cells of a study: run folders that are made once, by whoever comes first."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from iclmsr.config import PretrainConfig, encode
 from iclmsr.errors import IclmsrError
@@ -16,7 +16,8 @@ def finish(config: PretrainConfig, out: Path) -> State:
     """Pretrains to the end, from where a run folder is if there is one.
 
     Several processes and machines that share a file system with locks may call it at once for
-    the same folder: one trains, the others are told that it is busy.
+    the same folder: one trains, the others are told that it is busy. The same data may lie
+    elsewhere for each of them.
 
     Args:
         config: The whole run.
@@ -35,14 +36,19 @@ def finish(config: PretrainConfig, out: Path) -> State:
             return "busy"
         return "made"
     folder = RunFolder.open(out)
-    if folder.config() != encode(config):
+    if _without_root(folder.config()) != _without_root(encode(config)):
         raise IclmsrError(
             f"{out} holds a run with other settings: choose another folder, or remove it"
         )
     if folder.epochs_done() >= config.epochs:
         return "done"
     try:
-        resume(out)
+        resume(out, root=config.data.root)
     except Busy:
         return "busy"
     return "made"
+
+
+def _without_root(config: dict[str, Any]) -> dict[str, Any]:
+    """An encoded config, wherever its data lie."""
+    return {**config, "data": {**config["data"], "root": None}}
