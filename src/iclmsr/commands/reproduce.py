@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iclmsr.errors import IclmsrError, nearest
-from iclmsr.options import Parser, Verb, group, only
+from iclmsr.options import Parser, Verb, group, only, parse_options
 
 if TYPE_CHECKING:
     from iclmsr.reproduce import Row
@@ -60,7 +60,6 @@ def table_command(words: list[str]) -> None:
     known, rest = parser.parse_known_args(words)
 
     from iclmsr.config import PretrainConfig
-    from iclmsr.options import parse_options
     from iclmsr.reproduce import DATASETS, ROWS, cells, reproduce, row_named
 
     rows = [row_named(name) for name in _parts(known.methods)] or list(ROWS)
@@ -85,7 +84,7 @@ def table_command(words: list[str]) -> None:
         rows,
         datasets,
         [_seed(text) for text in _parts(known.seeds) or ("0", "1", "2")],
-        _roots(known.root or (), datasets),
+        _roots(known.root or (), datasets, DATASETS),
         lambda config: parse_options(PretrainConfig, config, [*given, *rest]),
     )
     again = shlex.join(["iclmsr", "reproduce", "table", *words])
@@ -138,7 +137,7 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _roots(words: Sequence[str], datasets: Sequence[str]) -> dict[str, Path]:
+def _roots(words: Sequence[str], datasets: Sequence[str], every: Sequence[str]) -> dict[str, Path]:
     """Where each data set lies, from DATASET=PATH, or PATH where there is only one."""
     roots = {}
     for word in words:
@@ -147,7 +146,7 @@ def _roots(words: Sequence[str], datasets: Sequence[str]) -> dict[str, Path]:
             name, path = datasets[0], word
         if not path:
             raise IclmsrError(f"--root must be DATASET=PATH, got {word!r}")
-        roots[_among(name, datasets)] = Path(path).expanduser().absolute()
+        roots[_among(name, every)] = Path(path).expanduser().absolute()
     return roots
 
 

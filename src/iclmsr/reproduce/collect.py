@@ -91,11 +91,13 @@ class Collected:
         finished: Those that belong in the table.
         unfinished: Names of those that will, with their epochs so far and in all.
         foreign: Names of those of other methods or data.
+        damaged: Names of those that cannot be read, and why.
     """
 
     finished: tuple[Finished, ...]
     unfinished: tuple[tuple[str, int, int], ...]
     foreign: tuple[str, ...]
+    damaged: tuple[tuple[str, str], ...] = ()
 
 
 def collect(out: Path) -> Collected:
@@ -105,33 +107,46 @@ def collect(out: Path) -> Collected:
         out: A folder of run folders, however they were made.
 
     Raises:
-        IclmsrError: ``out`` is no folder, or a file in it is damaged.
+        IclmsrError: ``out`` is no folder.
     """
     if not out.is_dir():
         raise IclmsrError(f"{out} is not a folder: nothing has been run there yet")
     finished: list[Finished] = []
-    unfinished, foreign = [], []
+    unfinished, foreign, damaged = [], [], []
     taken: dict[object, Path] = {}
     for path in sorted(file.parent for file in out.glob("[!.]*/config.json")):
-        folder = RunFolder.open(path)
-        config = decode(PretrainConfig, folder.config())
-        row = Row(config.method.name, config.msr.enabled)
-        if row not in ROWS or config.data.source not in DATASETS:
+        try:
+            found = _read(path)
+        except IclmsrError as error:
+            damaged.append((path.name, str(error)))
+            continue
+        if found is None:
             foreign.append(path.name)
-        elif not judged(path, config.epochs):
-            unfinished.append((path.name, folder.epochs_done(), config.epochs))
+        elif isinstance(found, tuple):
+            unfinished.append((path.name, *found))
         else:
-            one = _finished(path, row, config)
-            key = (one.row, one.dataset, one.seed, one.protocol)
+            key = (found.row, found.dataset, found.seed, found.protocol)
             if key in taken:
                 warnings.warn(
                     f"{path} is left out: {taken[key]} is the same cell with the same seed",
                     stacklevel=2,
                 )
-                continue
-            taken[key] = path
-            finished.append(one)
-    return Collected(tuple(finished), tuple(unfinished), tuple(foreign))
+            else:
+                taken[key] = path
+                finished.append(found)
+    return Collected(tuple(finished), tuple(unfinished), tuple(foreign), tuple(damaged))
+
+
+def _read(run: Path) -> Finished | tuple[int, int] | None:
+    """A run that counts, or its epochs so far and in all, or None if it is none of the table's."""
+    folder = RunFolder.open(run)
+    config = decode(PretrainConfig, folder.config())
+    row = Row(config.method.name, config.msr.enabled)
+    if row not in ROWS or config.data.source not in DATASETS:
+        return None
+    if judged(run, config.epochs):
+        return _finished(run, row, config)
+    return folder.epochs_done(), config.epochs
 
 
 def _finished(run: Path, row: Row, config: PretrainConfig) -> Finished:

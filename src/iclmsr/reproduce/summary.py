@@ -104,6 +104,7 @@ class Table:
         protocols: What each label stands for, in words.
         unfinished: Runs that are not in the table yet: name, epochs so far and in all.
         foreign: Runs that are none of the table's.
+        damaged: Runs that cannot be read, and why.
     """
 
     lines: tuple[Line, ...]
@@ -111,6 +112,7 @@ class Table:
     protocols: dict[str, str]
     unfinished: tuple[tuple[str, int, int], ...]
     foreign: tuple[str, ...]
+    damaged: tuple[tuple[str, str], ...]
 
 
 def summarize(
@@ -143,7 +145,12 @@ def summarize(
         name: describe([run for run in runs if label_of(run) == name]) for name in labels.values()
     }
     return Table(
-        tuple(lines), tuple(_gains(lines)), protocols, collected.unfinished, collected.foreign
+        tuple(lines),
+        tuple(_gains(lines)),
+        protocols,
+        collected.unfinished,
+        collected.foreign,
+        collected.damaged,
     )
 
 

@@ -109,7 +109,7 @@ def latex(table: Table) -> str:
 
 
 def as_json(table: Table) -> str:
-    """Everything as JSON: ``lines``, ``gains``, ``protocols``, ``unfinished``, ``foreign``."""
+    """Everything as JSON: ``lines``, ``gains``, ``protocols`` and what is not shown."""
     value: dict[str, Any] = asdict(table)
     for line, one in zip(value["lines"], table.lines, strict=True):
         line["row"] = {"name": one.row.name, "title": one.row.title}
@@ -191,6 +191,8 @@ def _notes(table: Table) -> Iterator[str]:
         yield f"not in the table yet: {name}, {done} of {epochs} epochs done, not judged"
     if table.foreign:
         yield f"no cells of the table: {', '.join(table.foreign)}"
+    for name, why in table.damaged:
+        yield f"cannot be read: {name}: {why}"
 
 
 def _escaped(text: str) -> str:
