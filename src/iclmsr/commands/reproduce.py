@@ -4,13 +4,13 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, only, parse_options
 
 if TYPE_CHECKING:
-    from iclmsr.reproduce import Row
+    from iclmsr.reproduce import Cell, Row
 
 OUT = Path("runs/paper-table")
 FILES = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json"}
@@ -20,6 +20,7 @@ SET_HERE = {
     "--data.limit": "--images",
     "--seed": "--seeds",
     "--msr.enabled": "--methods METHOD+msr",
+    "--msr.no-enabled": "--methods METHOD",
     "--recipe": "--methods",
 }
 """Options of a run that the grid itself decides, and what to write instead."""
@@ -50,6 +51,40 @@ def table_command(words: list[str]) -> None:
     recipe, and the table says so: runs that differ in anything but the seed never share a line.
     FOLDER/table.md, .csv, .tex and .json hold the table.
     """
+    asked = ask(words)
+    if asked.cells is not None:
+        from iclmsr.reproduce import reproduce
+
+        again = shlex.join(["iclmsr", "reproduce", "table", *words])
+        reproduce(asked.cells, asked.out, again, changed=lambda: _write(asked.out))
+        _write(asked.out)
+    print(_text(asked.out, "terminal", asked.rows, asked.datasets), end="")
+    if asked.cells is not None:
+        print(f"wrote {', '.join(str(asked.out / name) for name in FILES.values())}")
+
+
+class Asked(NamedTuple):
+    """What the words after ``reproduce table`` say.
+
+    Attributes:
+        rows: Of the table.
+        datasets: Of the table.
+        cells: To make; None to make none.
+        out: The folder of run folders.
+    """
+
+    rows: "Sequence[Row]"
+    datasets: Sequence[str]
+    cells: "Sequence[Cell] | None"
+    out: Path
+
+
+def ask(words: Sequence[str]) -> Asked:
+    """Reads the words after ``reproduce table``.
+
+    Raises:
+        IclmsrError: They make no sense.
+    """
     parser = Parser(add_help=False, allow_abbrev=False)
     for option in ("--methods", "--datasets", "--seeds", "--root"):
         parser.add_argument(option, nargs="+", action="extend")
@@ -60,20 +95,17 @@ def table_command(words: list[str]) -> None:
     known, rest = parser.parse_known_args(words)
 
     from iclmsr.config import PretrainConfig
-    from iclmsr.reproduce import DATASETS, ROWS, cells, reproduce, row_named
+    from iclmsr.reproduce import DATASETS, ROWS, cells, row_named
 
     rows = [row_named(name) for name in _parts(known.methods)] or list(ROWS)
     datasets = [_among(name, DATASETS) for name in _parts(known.datasets)] or list(DATASETS)
     if known.table_only:
         only(rest, 0)
-        print(_text(known.out, "terminal", rows, datasets))
-        return
+        return Asked(rows, datasets, None, known.out)
     for word in rest:
         option = word.partition("=")[0]
-        if option in SET_HERE or option == "--msr.no-enabled":
-            raise IclmsrError(
-                f"{option} is decided by the grid: use {SET_HERE.get(option, '--methods')} instead"
-            )
+        if option in SET_HERE:
+            raise IclmsrError(f"{option} is decided by the grid: use {SET_HERE[option]} instead")
     shortcuts = {
         "--epochs": known.epochs,
         "--data.limit": known.images,
@@ -87,11 +119,7 @@ def table_command(words: list[str]) -> None:
         _roots(known.root or (), datasets, DATASETS),
         lambda config: parse_options(PretrainConfig, config, [*given, *rest]),
     )
-    again = shlex.join(["iclmsr", "reproduce", "table", *words])
-    reproduce(grid, known.out, again, changed=lambda: _write(known.out))
-    _write(known.out)
-    print(_text(known.out, "terminal", rows, datasets))
-    print(f"wrote {', '.join(str(known.out / name) for name in FILES.values())}")
+    return Asked(rows, datasets, grid, known.out)
 
 
 def show_command(words: list[str]) -> None:
