@@ -24,7 +24,7 @@ ANY = "…"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Names the pages of folders, in the order of the folder's own README.md."""
+    """Names the pages of folders, in the order of the folder's own README.md, and all others."""
     nav: list[Any] = []
     for entry in config.nav or []:
         ((title, value),) = entry.items()
@@ -36,7 +36,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
             *({name: page} for page, name in further.items() if (ROOT / "docs" / page).is_file()),
         ]  # fmt: skip
         nav.append({title: value})
-    config.nav = nav
+    named = str(nav)
+    docs = Path(config.docs_dir)
+    others = [path.relative_to(docs).as_posix() for path in sorted(docs.rglob("*.md"))]
+    more = [page for page in others if repr(page) not in named]
+    config.nav = [*nav, {"More": more}] if more else nav
     return config
 
 
