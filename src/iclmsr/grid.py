@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of a study: run folders that are made once, by whoever comes first."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from iclmsr.config import PretrainConfig, encode
+from iclmsr.config import PretrainConfig, decode
 from iclmsr.errors import IclmsrError
 from iclmsr.pretrain import pretrain, resume
 from iclmsr.runs import Busy, RunFolder
@@ -36,7 +37,8 @@ def finish(config: PretrainConfig, out: Path) -> State:
             return "busy"
         return "made"
     folder = RunFolder.open(out)
-    if _without_root(folder.config()) != _without_root(encode(config)):
+    known = decode(PretrainConfig, folder.config())
+    if replace(known, data=replace(known.data, root=config.data.root)) != config:
         raise IclmsrError(
             f"{out} holds a run with other settings: choose another folder, or remove it"
         )
@@ -47,8 +49,3 @@ def finish(config: PretrainConfig, out: Path) -> State:
     except Busy:
         return "busy"
     return "made"
-
-
-def _without_root(config: dict[str, Any]) -> dict[str, Any]:
-    """An encoded config, wherever its data lie."""
-    return {**config, "data": {**config["data"], "root": None}}

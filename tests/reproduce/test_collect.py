@@ -80,6 +80,15 @@ def test_how_a_judgement_is_computed_is_no_protocol(tmp_path):
     assert one.protocol == two.protocol
 
 
+def test_versions_of_a_protocol_are_apart(tmp_path):
+    for version in (1, 2):
+        run = made(tmp_path, str(version), replace(SIMCLR, seed=version))
+        report = json.loads((run / "evaluation.json").read_text())
+        write_json(run / "evaluation.json", {**report, "protocol_version": version})
+    one, two = (run.protocol.judged for run in collect(tmp_path).finished)
+    assert (one, two) == ("w-mse-2021", "w-mse-2021, version 2")
+
+
 def test_a_recipe_that_is_not_the_tables_is_named(tmp_path):
     made(tmp_path, "native", recipe("ressl-native-cifar10").config)
     made(tmp_path, "shared", recipe("ressl-wmse-cifar10").config)

@@ -29,6 +29,7 @@ NEUTRAL = frozenset(
         *("recipe", "seed", "device", "log-every"),
         *(f"data.{name}" for name in ("root", "workers", "cache", "shard-cache", "resident")),
         *(f"checkpoint.{name}" for name in ("every-epochs", "every-steps", "keep")),
+        *(f"online.{name}" for name in ("every-epochs", "images")),
     )
 )
 """Options of a run that say where and how it is computed, not what."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the run folders of a grid hold, read from their files."""
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,11 @@ from iclmsr.reproduce.cells import DATASETS, NEUTRAL, ROWS, Row, changes, flat
 from iclmsr.reproduce.runner import SOURCE, judged
 from iclmsr.runs import RunFolder
 
-UNCHANGED = frozenset(("batch-size", "baselines", *(f"data.{n}" for n in ("limit", "masks"))))
-"""Options of a judgement that its protocol is not about."""
+BESIDE = re.compile(
+    r"baselines|batch-size|neighbours|features|feature-cache|out|data\.(limit|masks)"
+    r"|(few-labels|fine-tune)\..*"
+)
+"""Options of a judgement that move neither of its two numbers in the table."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,13 @@ def _judged(run: Path, report: dict[str, Any]) -> str:
     differs = [
         f"{option} {shown(value)}"
         for option, value in flat(report["config"]).items()
-        if option not in NEUTRAL | UNCHANGED and usual.get(option) != value
+        if option not in NEUTRAL
+        and not BESIDE.fullmatch(option)
+        and usual.get(option, value) != value
     ]
-    return ", ".join([report["protocol"], *differs])
+    version = report.get("protocol_version", 1)
+    numbered = [f"version {version}"] if version != 1 else []
+    return ", ".join([report["protocol"], *numbered, *differs])
 
 
 def _data(run: Path, report: dict[str, Any]) -> Data:

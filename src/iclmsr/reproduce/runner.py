@@ -95,7 +95,8 @@ def _finished(cell: Cell, out: Path) -> bool:
 def judged(run: Path, epochs: int) -> bool:
     """Whether a run folder holds the judgement of its encoder after ``epochs`` epochs."""
     path = run / "evaluation.json"
-    return path.is_file() and bool(read_json(path).get("epoch") == epochs)
+    report = read_json(path) if path.is_file() else None
+    return isinstance(report, dict) and report.get("epoch") == epochs
 
 
 def _make(cell: Cell, out: Path, source: dict[str, object], say: Callable[[str], None]) -> bool:
