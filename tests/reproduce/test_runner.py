@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,12 +197,17 @@ def test_a_cell_that_fails_stops_no_other(root, tmp_path, capsys):
 
 
 def test_data_that_lie_elsewhere_go_on_where_they_were(root, tmp_path, capsys):
-    out, moved = tmp_path / "grid", tmp_path / "moved"
-    moved.symlink_to(root)
-    run(*words(root, out, methods=("simclr",), seeds=("0",)), capsys=capsys)
+    out, first, moved = tmp_path / "grid", tmp_path / "first", tmp_path / "moved"
+    shutil.copytree(root, first)
+    run(*words(first, out, methods=("simclr",), seeds=("0",)), capsys=capsys)
     (run_folder,) = (path.parent for path in out.glob("*/config.json"))
     (run_folder / "evaluation.json").unlink()
-    assert run(*words(moved, out, methods=("simclr",), seeds=("0",)), capsys=capsys)[0] == 0
+    (run_folder / "encoder.safetensors").unlink()
+    shutil.rmtree(run_folder / "checkpoints")
+    (run_folder / "checkpoints").mkdir()
+    first.rename(moved)
+    code, _, error = run(*words(moved, out, methods=("simclr",), seeds=("0",)), capsys=capsys)
+    assert code == 0, error
     report = json.loads((run_folder / "evaluation.json").read_text())
     assert report["config"]["data"]["root"] == str(moved)
     assert len(collect(out).finished) == 1
