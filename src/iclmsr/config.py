@@ -33,6 +33,9 @@ class MSRConfig:
     source: Source = "static"
     """static: A_s is a learnable matrix; features: an MLP on both views' encoder features makes
     it per image; features-attached: the same, with gradient into the encoder in stage 2."""
+    learnt: Literal["stage-2", "jointly", "never"] = "stage-2"
+    """How psi is learnt: by the meta-gradient of stage 2 (Eq. 5); jointly with theta, downhill on
+    lambda L_do in stage 1; never, A_s stays as it was drawn. The last two are ablations."""
     bound: Bound = "sigmoid"
     """Range of a weight: sigmoid (0, 1), softplus (0, inf), softmax over D times D."""
     prior: Prior = "uniform"

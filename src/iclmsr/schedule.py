@@ -26,7 +26,8 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     Returns:
         Schedule ``epoch``: stage 1 over all batches, then stage 2 over the first
         ``ceil(fraction * batches)`` of the epoch's random order. ``interleaved``: every
-        ``every_steps``-th step of stage 1 is one of both stages, on the same batch.
+        ``every_steps``-th step of stage 1 is one of both stages, on the same batch. Stage 1 alone
+        where psi is not learnt by stage 2.
 
     Source: ICL-MSR, two stages per epoch. Departure: the fraction and the interleaving.
 
@@ -37,7 +38,7 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     """
     msr = config.msr
     theta = [Update("theta", batch) for batch in range(batches)]
-    if not msr.enabled or epoch < msr.start_epoch:
+    if not msr.enabled or msr.learnt != "stage-2" or epoch < msr.start_epoch:
         return theta
     if msr.schedule == "epoch":
         return theta + [Update("psi", batch) for batch in range(math.ceil(msr.fraction * batches))]

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from iclmsr import checkpoint
 from iclmsr.config import PretrainConfig
+from iclmsr.data.backdrops import Backdrops
 from iclmsr.data.batches import Epoch
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
@@ -31,6 +33,15 @@ from iclmsr.seeds import derive, generator
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
 
 
+def fingerprint(config: PretrainConfig, images: ImageSet | FileSet) -> str:
+    """What a run's data are known by: images and labels, and masks where it uses them."""
+    known = images.fingerprint()
+    if config.views.background == "keep" or not isinstance(images, ImageSet):
+        return known
+    assert images.masks is not None, "checked when the run began"
+    return f"{known}, masks {sha256(images.masks.numpy().data).hexdigest()}"
+
+
 class Session:
     """One session of a run."""
 
@@ -43,7 +54,11 @@ class Session:
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.fingerprint = images.fingerprint()
+        self.fingerprint = fingerprint(config, images)
+        self.backdrops: Backdrops | None = None
+        if config.views.background != "keep":
+            assert isinstance(images, ImageSet), "backgrounds are exchanged in memory"
+            self.backdrops = Backdrops(images, device)
         self.files = images if isinstance(images, FileSet) else None
         self.replaced: tuple[str, ...] = ()
         self.feed = feed_of(images, device, config.data.workers)
@@ -79,7 +94,7 @@ class Session:
             self.board = board and stack.enter_context(
                 SummaryWriter(board, purge_step=position.step or None)
             )
-            if self.stages.two is not None:
+            if self.stages.two is not None and config.msr.learnt == "stage-2":
                 engine, why = self.stages.two.choose()
                 self.progress.say(f"stage 2 by engine {engine}: {why}")
             if self.files is not None:
@@ -108,6 +123,7 @@ class Session:
             std=config.data.std,
             part=(self.world.rank, self.world.size),
             order=order,
+            backdrops=self.backdrops,
         )
         todo = plan(config, self.batches, position.epoch)
         left = todo[position.item :]

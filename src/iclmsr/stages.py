@@ -118,8 +118,9 @@ class TwoStages:
         contrastive = self._contrastive(embeddings, place)
         losses = {"contrastive": contrastive}
         loss = contrastive
+        jointly = self.two is not None and self.config.msr.learnt == "jointly"
         if self.two is not None:
-            losses["interventional"] = self.two.msr(*embeddings)
+            losses["interventional"] = self.two.msr(*embeddings, fixed=not jointly)
             loss = contrastive + self.config.msr.loss_weight * losses["interventional"]
         values = {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
         if not torch.isfinite(loss):
@@ -135,6 +136,8 @@ class TwoStages:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.two is not None and jointly:
+            self.two.follow()
         self.method.after_step(embeddings, progress)
         return values, measure(embeddings, self.msr) if health else {}
 

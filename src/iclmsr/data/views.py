@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from iclmsr.data.backdrops import Background
 from iclmsr.data.colour import HUE, grayscale_, jitter_, solarize_
 from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
@@ -55,6 +56,11 @@ class ViewConfig:
     """Crop and flip before jitter and gray, not after; contrast's mean gray is then the crop's."""
     weak: tuple[int, ...] = ()
     """Indices (from 0) of the views that are only cropped and flipped."""
+    background: Background = "keep"
+    """keep; or, with foreground masks, before all else: remove (gray instead), random (that of any
+    image), swaps (one background for every two images of a batch in view 0, any in the others)."""
+    background_probability: float = 0.2
+    """With which an image's background is changed in a view, or that of a pair of images."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -73,6 +79,7 @@ class ViewConfig:
             "blur",
             "solarize",
             "solarize_threshold",
+            "background_probability",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
@@ -89,7 +96,8 @@ class ViewConfig:
         """The config of view ``index``: only cropped and flipped when it is weak."""
         if index not in self.weak:
             return self
-        return replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
+        none = {"jitter_probability": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
+        return replace(self, background="keep", **none)
 
 
 class ViewParameters(NamedTuple):
