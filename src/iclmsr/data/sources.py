@@ -28,7 +28,8 @@ def load(config: DataConfig, split: str) -> ImageSet:
         config: Which data set, and how; ``resident`` does not count.
         split: ``"pretrain"``, the images to pretrain on; ``"train"``, those that evaluation
             learns from, the same but in stl10, where only these have labels; ``"test"``;
-            synthetic also has ``"test-swapped"``.
+            synthetic also has ``"val"``, ``"val-swapped"`` and ``"test-swapped"``, and images by
+            class every split that has a folder of its name.
 
     Returns:
         At most ``config.limit`` images unless it is a test split, of ``config.image_size``; but
