@@ -145,7 +145,8 @@ def _inside(masks: Tensor) -> Tensor:
     top, left, bottom, right = boxes(masks).T[:, :, None, None]
     rows = torch.arange(masks.shape[1])[None, :, None]
     columns = torch.arange(masks.shape[2])[None, None, :]
-    return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    inside: Tensor = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    return inside
 
 
 _REMOVED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
