@@ -58,9 +58,7 @@ def test_psi_learnt_jointly_goes_downhill_on_the_interventional_loss():
     trained, byhand, plain = stages(learnt="jointly"), stages(), stages()
     trained.theta_step(views(1), PLACE, lr=0.05, progress=0.1)
     plain.theta_step(views(1), PLACE, lr=0.05, progress=0.1)
-    for after, same in zip(
-        trained.method.parameters(), plain.method.parameters(), strict=True
-    ):
+    for after, same in zip(trained.method.parameters(), plain.method.parameters(), strict=True):
         assert torch.allclose(after, same, rtol=1e-5, atol=1e-7)
     embeddings = byhand.method(views(1))
     (slope,) = torch.autograd.grad(
