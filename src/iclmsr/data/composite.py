@@ -60,6 +60,9 @@ def _push_pull(total: Tensor, known: Tensor) -> Tensor:
 def alpha_of(masks: Tensor, softness: float = SOFTNESS) -> Tensor:
     """Opacity of the foreground, (N, 1, H, W) float32 in [0, 1].
 
+    It is 0 outside the masks however soft the edge is: nothing of an image's own background comes
+    along with its foreground.
+
     Args:
         masks: (N, H, W) bool.
         softness: Standard deviation of the blur of the edge, pixels, >= 0; 0 leaves it hard.
@@ -69,9 +72,10 @@ def alpha_of(masks: Tensor, softness: float = SOFTNESS) -> Tensor:
     """
     alpha = masks[:, None].float()
     if softness > 0:
+        inside = alpha
         sigma = torch.tensor([softness], device=masks.device)
         down, across = (blur_matrix(sigma, size, softness)[0] for size in masks.shape[1:])
-        alpha = down @ alpha @ across.T
+        alpha = inside * (down @ alpha @ across.T)
     return alpha
 
 

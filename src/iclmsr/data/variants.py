@@ -75,13 +75,17 @@ def make_variant(
             images,
             images=composite(pixels, masks, fill.expand_as(pixels), softness),
             backgrounds=None,
+            background_names=(),
         )
     if variant in _REMOVED:
         return replace(images, images=_REMOVED[variant](pixels, masks))
     donors = _donors(images.labels, len(images.classes), variant, seed)
     behind = inpainted(pixels, masks)[donors]
     return replace(
-        images, images=composite(pixels, masks, behind, softness), backgrounds=images.labels[donors]
+        images,
+        images=composite(pixels, masks, behind, softness),
+        backgrounds=images.labels[donors],
+        background_names=images.classes,
     )
 
 
@@ -142,7 +146,7 @@ def _box_tiled(pixels: Tensor, masks: Tensor) -> Tensor:
 
 def _inside(masks: Tensor) -> Tensor:
     """Each foreground's bounding box, (N, H, W) bool."""
-    top, left, bottom, right = boxes(masks).T[:, :, None, None]
+    top, left, bottom, right = boxes(masks)[:, :, None, None].unbind(1)
     rows = torch.arange(masks.shape[1])[None, :, None]
     columns = torch.arange(masks.shape[2])[None, None, :]
     inside: Tensor = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
@@ -172,8 +176,8 @@ def _donors(labels: Tensor, classes: int, variant: str, seed: int) -> Tensor:
     for kind, own in enumerate(members):
         asked = (kinds == kind).nonzero()[:, 0]
         pool = own if len(own) else torch.arange(count)
-        place = (luck[asked] * len(pool)).long()
-        itself = pool[place] == asked
-        place = torch.where(itself, (place + 1) % len(pool), place)
-        donors[asked] = pool[place]
+        rank = torch.searchsorted(pool, asked).clamp(max=len(pool) - 1)
+        others = (pool[rank] == asked) & (len(pool) > 1)
+        place = (luck[asked] * (len(pool) - others.long())).long()
+        donors[asked] = pool[place + (others & (place >= rank)).long()]  # passes over itself
     return donors
