@@ -24,7 +24,7 @@ BASES = {
     "moco-v3": "MoCo v3",
     "dino": "DINO",
 }
-ARMS = {
+ARM_LABELS = {
     "plain": "plain",
     "plain-equal-time": "plain, equal time",
     "msr": "MSR",
@@ -32,6 +32,8 @@ ARMS = {
     "msr-joint": "MSR, weights by stage 1",
     "msr-one-stratum": "MSR, n = 1",
     "msr-fresh": "MSR, fresh outer batch",
+    "msr-same": "MSR, same outer batch",
+    "msr-no-loss": "MSR, no interventional loss",
     "bg-random": "BG_Random (masks)",
     "bg-remove": "BG_RM (masks)",
     "bg-swaps": "BG_Swaps (masks)",
@@ -76,10 +78,14 @@ def quantities(kind: Kind) -> dict[str, Quantity]:
     for key, label, unit, better in (
         ("foreground_drop", "foreground drop", "points", "less"),
         ("background_only", "background only", "%", "less"),
-        ("worst_group", "worst group", "%", "more"),
-        ("background_decodability", "background decodable", "%", "less"),
     ):
         found[key] = Quantity(label, ("measures", key, kind), unit, better)
+    found["worst_group"] = Quantity(
+        "worst group", ("measures", "worst_group", kind, "accuracy"), "%", "more"
+    )
+    found["background_decodability"] = Quantity(
+        "background decodable", ("measures", "background_decodability"), "%", "less"
+    )
     for key, label in (
         ("swap_cosine", "cosine of twins"),
         ("random_cosine", "cosine of random pairs"),
@@ -127,13 +133,15 @@ def bases_of(rows: Sequence[Row]) -> list[str]:
 
 
 def arms_of(rows: Sequence[Row], base: str) -> list[str]:
-    """Arms that a base has, in the order of ``ARMS``; unknown ones come last.
+    """Arms that a base has, in the order of ``ARM_LABELS``; unknown ones come last.
 
     >>> arms_of([{"base": "byol", "arm": "msr"}, {"base": "byol", "arm": "plain"}], "byol")
     ['plain', 'msr']
     """
     there = dict.fromkeys(row["arm"] for row in rows if row["base"] == base)
-    return [arm for arm in ARMS if arm in there] + [arm for arm in there if arm not in ARMS]
+    return [arm for arm in ARM_LABELS if arm in there] + [
+        arm for arm in there if arm not in ARM_LABELS
+    ]
 
 
 def held(rows: Sequence[Row], wanted: Sequence[str], kind: Kind) -> list[Quantity]:
@@ -173,4 +181,4 @@ def base_label(base: str) -> str:
 
 def arm_label(arm: str) -> str:
     """How an arm is written."""
-    return ARMS.get(arm, arm)
+    return ARM_LABELS.get(arm, arm)
