@@ -15,8 +15,8 @@ from iclmsr.study.look import (
     INK,
     ORANGE,
     PALE,
-    SEED_DOT,
     seed_key,
+    seeds,
     settle,
     show_image,
     spread,
@@ -82,8 +82,13 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
             hatch = "" if test == "full" else "////"
             _bar(axes, x, values, _WIDTH, color=_TRAINED[train], hatch=hatch)
         axes.text(
-            *(place, -0.085, base_label(base)),
-            **{"ha": "center", "va": "top", "size": 11, "transform": axes.get_xaxis_transform()},
+            place,
+            -0.085,
+            base_label(base),
+            ha="center",
+            va="top",
+            size=11,
+            transform=axes.get_xaxis_transform(),
         )
     axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
     axes.tick_params(axis="x", length=0)
@@ -141,10 +146,11 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
                 ends[arm] = x + 0.07 * side
             for seed in sorted(known["plain"].keys() | known["msr"].keys()):
                 both = [arm for arm in looks if seed in known[arm]]
-                axes.plot(
+                seeds(
+                    axes,
                     [ends[arm] for arm in both],
                     [known[arm][seed] for arm in both],
-                    **{"marker": "o", "linewidth": 0.8, "zorder": 4, **SEED_DOT},
+                    joined=True,
                 )
             found = against(rows, path, "msr", "plain", base=base)
             text = base_label(base)
@@ -168,8 +174,10 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
         Patch(facecolor=color, edgecolor=INK, hatch=hatch, label=arm_label(arm))
         for arm, (color, hatch) in looks.items()
     ]
-    keys.append(seed_key("one seed, with and without MSR"))
-    figure.legend(handles=keys, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    pairs = seed_key("one seed, with and without MSR")
+    figure.legend(
+        handles=[*keys, pairs], loc="outside upper right", ncols=3, frameon=False, fontsize=9
+    )
     return figure
 
 
@@ -218,12 +226,14 @@ def _bar(
     if found.sd is not None:
         axes.errorbar(x, found.mean, found.sd, color=INK, capsize=3, linewidth=1.2, zorder=3)
     if dots:
-        places = x + spread(list(values), 0.6 * width)
-        axes.plot(places, list(values.values()), linestyle="", marker="o", zorder=4, **SEED_DOT)
+        seeds(axes, spread(x, len(values), 0.6 * width), list(values.values()))
     axes.annotate(
         f"{found.mean:.1f}",
         (x, max(*values.values(), found.mean + (found.sd or 0), 0)),
-        **{"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "size": 8},
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        size=8,
     )
 
 

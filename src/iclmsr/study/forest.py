@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iclmsr.errors import IclmsrError
-from iclmsr.study.look import BLUE, GREY, INK, ORANGE, PALE, RED, SEED_DOT, seed_key, settle, spread
+from iclmsr.study.look import BLUE, GREY, INK, ORANGE, PALE, RED, seed_key, seeds, settle, spread
 from iclmsr.study.rows import (
     CLASSIFIERS,
     Kind,
@@ -65,30 +65,23 @@ def forest(
         upper.set_xlabel(unit, size=9)
         plain = "plain" if quantity.unit else "plain's"
         what = "difference to plain (% points)" if quantity.unit else f"difference to {plain}"
-        lower.set_xlabel(f"gap less plain's (% points)" if points else what, size=9)
+        lower.set_xlabel("gap less plain's (% points)" if points else what, size=9)
     panels[0][0].set_yticks(range(len(arms)), [arm_label(arm) for arm in arms])
     panels[1][0].set_yticks(range(len(others)), [arm_label(arm) for arm in others])
     panels[0][0].set_ylim(len(arms) - 0.4, -0.6)
     panels[1][0].set_ylim(len(others) - 0.4, -0.7)
     figure.suptitle(
         f"{base_label(base)}: how much its arms lean on background ({CLASSIFIERS[kind]})",
-        **{"size": 12, "color": INK},
+        size=12,
+        color=INK,
     )
-    look = {"linestyle": "-", "marker": "D", "markersize": 5}
     keys = [
         seed_key(),
         Line2D([], [], color=INK, linestyle="", marker="|", markersize=11, label="mean"),
         Line2D([], [], color=PALE, linewidth=8, label="plain: mean ± sd"),
-        Line2D([], [], color=BLUE, label="paired difference: mean, 95 % interval, better", **look),
-        Line2D(
-            [],
-            [],
-            color=RED,
-            markerfacecolor="white",
-            label="the same, worse",
-            **look,
-        ),
-        Line2D([], [], color=GREY, label="interval holds 0", **look),
+        _key("paired difference: mean, 95 % interval; better", BLUE, BLUE),
+        _key("the same; worse", RED, "white"),
+        _key("the same; interval holds 0", GREY, GREY),
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -106,8 +99,7 @@ def _reached(axes: Axes, rows: Sequence[Row], quantity: Quantity, arms: Sequence
             axes.axvspan(found.mean - sd, found.mean + sd, color=PALE, alpha=0.7, linewidth=0)
             axes.axvline(found.mean, color=GREY, linewidth=0.8)
         axes.plot(found.mean, place, marker="|", markersize=13, markeredgewidth=1.8, color=INK)
-        places = place + spread(values, 0.36)
-        axes.plot(values, places, linestyle="", marker="o", zorder=3, **SEED_DOT)
+        seeds(axes, values, spread(place, len(values), 0.36))
     settle(axes, grid="x")
     axes.margins(x=0.12)
 
@@ -133,18 +125,23 @@ def _differences(axes: Axes, rows: Sequence[Row], quantity: Quantity, arms: Sequ
             zorder=3,
         )
         values = list(found.differences.values())
-        axes.plot(
-            *(values, place + 0.2 + spread(values, 0.1)),
-            **{"linestyle": "", "marker": "o", **SEED_DOT, "markersize": 2.8},
-        )
+        seeds(axes, values, spread(place + 0.24, len(values), 0.1), size=2.8)
         text = f"{found.mean:+.1f}" if quantity.unit else f"{found.mean:+.3f}"
         axes.annotate(
             text,
             (found.mean, place),
-            **{"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "size": 7.5},
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            size=7.5,
         )
     settle(axes, grid="x")
     axes.margins(x=0.14)
+
+
+def _key(label: str, color: str, fill: str) -> Line2D:
+    """The legend's entry for a difference."""
+    return Line2D([], [], color=color, marker="D", markersize=5, markerfacecolor=fill, label=label)
 
 
 def _verdict(interval: tuple[float, float] | None, better: str) -> tuple[str, bool]:

@@ -4,6 +4,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,6 @@ from iclmsr.files import write_atomic
 
 INK, GREY, PALE = "#222222", "#6f6f6f", "#d9d9d9"
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"  # Okabe and Ito
-SEED_DOT = {"color": INK, "markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.5}
 DPI = 150
 
 
@@ -30,7 +30,7 @@ def save(figure: Figure, path: Path) -> None:
     write_atomic(path, buffer.getbuffer())
 
 
-def settle(axes: Axes, *, grid: str) -> None:
+def settle(axes: Axes, *, grid: Literal["x", "y"]) -> None:
     """No box, and pale lines across the axis called ``grid`` (x or y) below all that is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=PALE, linewidth=0.7)
@@ -38,15 +38,34 @@ def settle(axes: Axes, *, grid: str) -> None:
     axes.tick_params(labelsize=9, colors=INK)
 
 
-def spread(values: Sequence[float], width: float) -> np.ndarray:
-    """Offsets that keep the dots of several seeds apart, within ``width``; one dot stays put."""
-    count = len(values)
-    return np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(1)
+def spread(centre: float, count: int, width: float) -> list[float]:
+    """Places of ``count`` seeds about a centre, apart but within ``width``; one stays on it."""
+    if count == 1:
+        return [centre]
+    return np.linspace(centre - width / 2, centre + width / 2, count).tolist()
+
+
+def seeds(
+    axes: Axes, x: Sequence[float], y: Sequence[float], *, joined: bool = False, size: float = 3.6
+) -> None:
+    """A dot a seed at (x, y), a line between them if they are joined."""
+    axes.plot(
+        x,
+        y,
+        color=INK,
+        linestyle="-" if joined else "",
+        linewidth=0.8,
+        marker="o",
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=4,
+    )
 
 
 def seed_key(label: str = "one seed") -> Line2D:
     """The legend's entry for a dot."""
-    return Line2D([], [], marker="o", linestyle="", label=label, **SEED_DOT)
+    return Line2D([], [], color=INK, marker="o", markersize=4, linestyle="", label=label)
 
 
 def show_image(axes: Axes, image: Tensor) -> None:
