@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of the four settings, and of the variants of an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,7 +14,6 @@ from iclmsr.study.look import (
     BLUE,
     INK,
     ORANGE,
-    PALE,
     seed_key,
     seeds,
     settle,
@@ -71,7 +70,7 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
     bases = bases_of(rows)
     if not bases:
         raise IclmsrError(f"the study has no run of arm {arm!r}: nothing to draw")
-    figure = Figure(figsize=(max(6.4, 1.6 + 2.1 * len(bases)), 4.6), layout="constrained")
+    figure = Figure(figsize=(max(7.2, 1.6 + 2.4 * len(bases)), 5.0), layout="constrained")
     axes = figure.subplots()
     ticks = []
     for place, base in enumerate(bases):
@@ -91,15 +90,14 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
             transform=axes.get_xaxis_transform(),
         )
     axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
-    axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.5, len(bases) - 0.5)
-    _percent(axes, kind)
-    filler = f", filled with {study['filler']}" if "filler" in study else ""
+    _percent([axes], kind)
+    filler = f" (foregrounds: background {study['filler']})" if "filler" in study else ""
     shown = "" if arm == "plain" else f", {arm_label(arm)}"
     figure.suptitle(
         f"Trained and tested on full images or on foregrounds only{shown}", size=12, color=INK
     )
-    figure.supxlabel(f"setting, and base method (foregrounds: background{filler})", size=10)
+    figure.supxlabel(f"setting and base method{filler}", size=10)
     keys = [
         Patch(
             facecolor=_TRAINED[train],
@@ -109,7 +107,8 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
         )
         for number, (train, test) in enumerate(SETTINGS, 1)
     ]
-    figure.legend(handles=[*keys, seed_key()], loc="outside right upper", frameon=False, fontsize=9)
+    handles = [*keys, seed_key()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -136,6 +135,7 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
     looks = {"plain": ("#b8b8b8", ""), "msr": (BLUE, "////")}
     for axes, test in zip(panels, ("full", "foreground"), strict=True):
         path = ("results", test, kind)
+        seen = "full images" if test == "full" else "foregrounds"
         labels = []
         for place, base in enumerate(bases):
             known = {arm: by_seed(rows, path, base=base, arm=arm) for arm in looks}
@@ -161,11 +161,9 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
                 text += f"\n{found.mean:+.1f} points{ends_text}"
             labels.append(text)
         axes.set_xticks(range(len(bases)), labels)
-        axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(bases) - 0.4)
-        axes.set_title(f"trained on full, tested on {test}", size=11)
-        _percent(axes, kind)
-    panels[1].set_ylabel("")
+        axes.set_title(f"trained on full images, tested on {seen}", size=11)
+    _percent(panels, kind)
     figure.suptitle("Base method against base method with MSR", size=12, color=INK)
     figure.supxlabel(
         "below each pair: MSR less plain, mean over seeds [95 % bootstrap interval]", size=9
@@ -237,9 +235,10 @@ def _bar(
     )
 
 
-def _percent(axes: Axes, kind: Kind) -> None:
-    """The axis of an accuracy, from 0."""
-    axes.set_ylabel(f"top-1 accuracy of the {CLASSIFIERS[kind]} (%)", size=10)
-    axes.set_ylim(0, min(108.0, 1.12 * max(axes.dataLim.y1, 1)))
-    settle(axes, grid="y")
-    axes.spines["bottom"].set_color(PALE)
+def _percent(panels: Sequence[Axes], kind: Kind) -> None:
+    """The axis of an accuracy, from 0, that panels share."""
+    panels[0].set_ylabel(f"top-1 accuracy of the {CLASSIFIERS[kind]} (%)", size=10)
+    panels[0].set_ylim(0, min(108.0, 1.12 * max(1, *(axes.dataLim.y1 for axes in panels))))
+    for axes in panels:
+        settle(axes, grid="y")
+        axes.tick_params(axis="x", length=0)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,7 +41,7 @@ def spread(centre: float, count: int, width: float) -> list[float]:
     """Places of ``count`` seeds about a centre, apart but within ``width``; one stays on it."""
     if count == 1:
         return [centre]
-    return np.linspace(centre - width / 2, centre + width / 2, count).tolist()
+    return [centre + width * (place / (count - 1) - 0.5) for place in range(count)]
 
 
 def seeds(
