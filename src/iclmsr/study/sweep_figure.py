@@ -34,7 +34,7 @@ AXIS_LABELS = {
     "msr.fraction": "share of the batches that stage 2 sees",
     "msr.every-steps": "steps of stage 1 to one of stage 2",
     "msr.lr": "learning rate of the regularizer",
-    "msr.inner-lr": "α, rate of the virtual step",
+    "msr.inner-lr": "alpha, rate of the virtual step",
     "optimizer.lr": "learning rate",
 }
 

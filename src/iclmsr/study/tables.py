@@ -152,10 +152,10 @@ def value_cell(values: Mapping[int, float], quantity: Quantity | None = None) ->
     """Mean ± sd (seeds), or a dash where nothing was run.
 
     >>> value_cell({0: 61.0, 1: 63.0}), value_cell({4: 61.0}), value_cell({})
-    ('62.0 ± 1.4 (2)', '61.0 (1)', '–')
+    ('62.0 ± 1.4 (2)', '61.0 (1)', '-')
     """
     if not values:
-        return "–"
+        return "-"
     found = summary(list(values.values()))
     digits = _digits(quantity)
     spread = "" if found.sd is None else f" ± {found.sd:.{digits}f}"
@@ -165,22 +165,22 @@ def value_cell(values: Mapping[int, float], quantity: Quantity | None = None) ->
 def difference_cell(found: Paired | None, quantity: Quantity | None = None) -> str:
     """Mean [interval], seeds above : below 0, p; or a dash where there is no common seed."""
     if found is None:
-        return "–"
+        return "-"
     digits = _digits(quantity)
     text = f"{found.mean:+.{digits}f}"
     if found.interval is not None:
         low, high = found.interval
         text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return f"{text}, {found.more} : {found.less}, p {found.p:.2g}"
+    return f"{text}, {found.more} : {found.less}, p {found.p:.3f}"
 
 
 def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table.
+    r"""A Markdown table.
 
     >>> print(markdown(["a", "b"], [["1", "x | y"]]))
     | a | b |
     |---|---|
-    | 1 | x \\| y |
+    | 1 | x \| y |
     """
     rule = "|" + "---|" * len(heads)
     body = [
