@@ -97,7 +97,7 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
     figure.suptitle(
         f"Trained and tested on full images or on foregrounds only{shown}", size=12, color=INK
     )
-    figure.supxlabel(f"setting and base method{filler}", size=10)
+    axes.set_xlabel(f"setting and base method{filler}", size=10, labelpad=26)
     keys = [
         Patch(
             facecolor=_TRAINED[train],
@@ -161,20 +161,18 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
                 text += f"\n{found.mean:+.1f} points{ends_text}"
             labels.append(text)
         axes.set_xticks(range(len(bases)), labels)
+        axes.set_xlabel("below: MSR less plain, mean [95 % bootstrap interval]", size=9, labelpad=6)
         axes.set_xlim(-0.6, len(bases) - 0.4)
         axes.set_title(f"trained on full images, tested on {seen}", size=11)
     _percent(panels, kind)
     figure.suptitle("Base method against base method with MSR", size=12, color=INK)
-    figure.supxlabel(
-        "below each pair: MSR less plain, mean over seeds [95 % bootstrap interval]", size=9
-    )
     keys = [
         Patch(facecolor=color, edgecolor=INK, hatch=hatch, label=arm_label(arm))
         for arm, (color, hatch) in looks.items()
     ]
     pairs = seed_key("one seed, with and without MSR")
     figure.legend(
-        handles=[*keys, pairs], loc="outside upper right", ncols=3, frameon=False, fontsize=9
+        handles=[*keys, pairs], loc="outside lower center", ncols=3, frameon=False, fontsize=9
     )
     return figure
 

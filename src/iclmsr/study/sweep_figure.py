@@ -69,24 +69,15 @@ def sweep_figure(
     for base, line in zip(bases, panels, strict=True):
         for quantity, axes in zip(columns, line, strict=True):
             _draw(axes, [row for row in rows if row["base"] == base], quantity, values)
-        line[0].annotate(
-            f"{base_label(base)} + MSR",
-            (0, 0.5),
-            xytext=(-52, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="center",
-            size=11,
-            color=INK,
-        )
+        line[0].set_ylabel(f"{base_label(base)} + MSR\n{line[0].get_ylabel()}", size=10)
     for quantity, axes in zip(columns, panels[0], strict=True):
         better = f" ({quantity.better} is better)" if quantity.better else ""
         axes.set_title(f"{quantity.label}{better}", size=10, color=INK)
     name = AXIS_LABELS.get(study["axis"], study["axis"])
-    figure.supxlabel(f"{name}  ({study['axis']})", size=10)
-    figure.suptitle(f"Sweep of {name}: {CLASSIFIERS[kind]}", size=12, color=INK)
+    for axes in panels[-1]:
+        axes.set_xlabel(name, size=9)
+    title = f"Sweep of {study['axis']}, judged by the {CLASSIFIERS[kind]}"
+    figure.suptitle(title, size=12, color=INK)
     keys = [
         seed_key(),
         Line2D([], [], color=BLUE, marker="D", markersize=5, label="mean over seeds"),
