@@ -107,7 +107,7 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
         )
         for number, (train, test) in enumerate(SETTINGS, 1)
     ]
-    handles = [*keys, seed_key()]
+    handles = [*keys, seed_key("one seed; bar and line: mean ± sd")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
@@ -161,7 +161,7 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
                 text += f"\n{found.mean:+.1f} points{ends_text}"
             labels.append(text)
         axes.set_xticks(range(len(bases)), labels)
-        axes.set_xlabel("below: MSR less plain, mean [95 % bootstrap interval]", size=9, labelpad=6)
+        axes.set_xlabel("each pair: MSR less plain, mean [95 % interval]", size=9, labelpad=6)
         axes.set_xlim(-0.6, len(bases) - 0.4)
         axes.set_title(f"trained on full images, tested on {seen}", size=11)
     _percent(panels, kind)
@@ -170,7 +170,7 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
         Patch(facecolor=color, edgecolor=INK, hatch=hatch, label=arm_label(arm))
         for arm, (color, hatch) in looks.items()
     ]
-    pairs = seed_key("one seed, with and without MSR")
+    pairs = seed_key("one seed, with and without MSR; bar and line: mean ± sd")
     figure.legend(
         handles=[*keys, pairs], loc="outside lower center", ncols=3, frameon=False, fontsize=9
     )
