@@ -166,12 +166,17 @@ def neighbour_grid(
     k = max(index.shape[1] for index in found.values())
     widths = [1.0] + ([0.35] + [1.0] * k) * len(found)
     figure = Figure(figsize=(0.82 * sum(widths), 0.92 * len(shown) + 1.5))
+    height = figure.get_figheight()
     grid = figure.add_gridspec(
-        *(len(shown), len(widths)),
+        len(shown),
+        len(widths),
         width_ratios=widths,
-        **{"left": 0.02, "right": 0.98, "wspace": 0.12, "hspace": 0.12},
-        top=1 - 0.95 / figure.get_figheight(),
-        bottom=0.5 / figure.get_figheight(),
+        left=0.02,
+        right=0.98,
+        top=1 - 0.95 / height,
+        bottom=0.5 / height,
+        wspace=0.12,
+        hspace=0.12,
     )
     for place, query in enumerate(shown):
         axes = figure.add_subplot(grid[place, 0])
@@ -220,8 +225,9 @@ def _mark(axes: Axes, queries: ImageSet, query: int, gallery: ImageSet, neighbou
         return
     if bool(gallery.backgrounds[neighbour] == queries.backgrounds[query]):
         corner = [(1, 0), (1 - _CORNER, 0), (1, _CORNER)]
-        look = {"facecolor": INK, "edgecolor": "white", "linewidth": 0.8}
-        axes.add_patch(Polygon(corner, transform=axes.transAxes, **look))
+        axes.add_patch(
+            Polygon(corner, transform=axes.transAxes, facecolor=INK, edgecolor="white", linewidth=1)
+        )
 
 
 def _percent(right: Tensor) -> float:
