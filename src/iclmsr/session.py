@@ -21,6 +21,7 @@ from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
+from iclmsr.encoders import Preprocessing
 from iclmsr.errors import Elsewhere, IclmsrError
 from iclmsr.health import collapse
 from iclmsr.interruption import Interrupted, stop_requests
@@ -282,4 +283,5 @@ class Session:
             self.config.encoder,
             epoch=position.epoch,
             step=position.step,
+            preprocessing=Preprocessing.of(self.config.data).to_json(),
         )
