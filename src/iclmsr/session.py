@@ -111,8 +111,14 @@ class Session:
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
         order = None
+        if position.item == 0:
+            position.ranks = self.world.size
         if self.files is not None:
-            order = self.files.order(generator(config.seed, "order", position.epoch))
+            order = self.files.order(
+                generator(config.seed, "order", position.epoch),
+                ranks=position.ranks,
+                batch_size=config.batch_size,
+            )
         data = Epoch(
             self.feed,
             config.views,
