@@ -161,7 +161,7 @@ def _study(
     from iclmsr.recipes import recipe
     from iclmsr.study.backgrounds import BackgroundsConfig
 
-    bases = {}
+    bases: dict[str, PretrainConfig] = {}
     for one in known.recipe:
         config = parse_options(PretrainConfig, recipe(one).config, rest)
         bases[config.method.name] = config

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of a study, each made and judged once, and the rows that they give."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def run_cells(
     judged: str,
     settings: Any,
     judge: Callable[[Cell], Judge],
+    about: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Trains and judges what is not there yet, and writes ``out/<study>.json`` after each cell.
@@ -60,6 +61,7 @@ def run_cells(
         judged: Name of the file in a run folder that keeps what its judge said.
         settings: The judge's config; another one judges anew.
         judge: What to do with a cell's encoder; its dict becomes part of the row.
+        about: Further fields of the study's file.
         say: Takes a line about what is under way.
 
     Returns:
@@ -70,6 +72,7 @@ def run_cells(
         IclmsrError: A run cannot be made, or was made with other settings. As
             :func:`iclmsr.pretrain.pretrain`.
     """
+    head = {"study": study, **(about or {}), "settings": encode(settings)}
     rows: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(cells, 1):
         folder = out / "cells" / cell.name
@@ -78,8 +81,8 @@ def run_cells(
             say(f"{cell.name} is being made by another process")
             continue
         rows[cell.name] = _row(cell, folder, out, judged, settings, judge(cell))
-        _write(out, study, settings, cells, rows)
-    return _write(out, study, settings, cells, rows)
+        _write(out, head, cells, rows)
+    return _write(out, head, cells, rows)
 
 
 def _row(
@@ -106,18 +109,16 @@ def _row(
 
 def _write(
     out: Path,
-    study: str,
-    settings: Any,
+    head: dict[str, Any],
     cells: Sequence[Cell],
     rows: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The study's file as far as it is."""
     value = {
-        "study": study,
-        "settings": encode(settings),
+        **head,
         "rows": [rows[cell.name] for cell in cells if cell.name in rows],
         "missing": [cell.name for cell in cells if cell.name not in rows],
         "environment": environment(min(cell.config.seed for cell in cells)),
     }
-    write_json(out / f"{study}.json", value)
+    write_json(out / f"{head['study']}.json", value)
     return value

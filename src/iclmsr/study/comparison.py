@@ -60,7 +60,7 @@ def sweep(
     *,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """One setting of an arm over several values.
+    """One setting of an arm over several values, beside ``plain``.
 
     Args:
         bases: Each base method's run by name.
@@ -76,13 +76,17 @@ def sweep(
         IclmsrError: No such field, or a value that it does not take, before anything is trained.
     """
     cells = [
+        Cell(base, "plain", _seeded(arm("plain", config), seed))
+        for seed in seeds
+        for base, config in bases.items()
+    ]
+    cells += [
         Cell(base, arm_name, _seeded(with_field(changed, axis, value), seed), {"value": value})
         for seed in seeds
         for value in values
         for base, changed in ((base, arm(arm_name, config)) for base, config in bases.items())
     ]
-    found = _run(cells, out, f"sweep-{axis}", settings, say)
-    return {**found, "axis": axis}
+    return _run(cells, out, f"sweep-{axis}", settings, say, {"axis": axis})
 
 
 def with_field(config: PretrainConfig, axis: str, value: Any) -> PretrainConfig:
@@ -123,6 +127,7 @@ def _run(
     study: str,
     settings: BackgroundsConfig,
     say: Callable[[str], None],
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and judges the cells by the challenge."""
 
@@ -137,5 +142,6 @@ def _run(
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,
+        about=about,
         say=say,
     )

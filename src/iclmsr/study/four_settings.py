@@ -69,6 +69,7 @@ def four_settings(
         judged=f"four-settings-{settings.split}.json",
         settings=settings,
         judge=judge,
+        about={"filler": settings.data.filler},
         say=say,
     )
 
