@@ -16,12 +16,14 @@ from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
 from iclmsr.commands.scm import scm_command
+from iclmsr.commands.study import study_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Verb, listing
 
 VERBS: dict[str, Verb] = {
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
+    "study": study_command,
     "data": data_command,
     "recipes": recipes_command,
     "masks": mask_command,

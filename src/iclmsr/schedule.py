@@ -81,6 +81,7 @@ class Position:
         sums: For each loss its sum over the epoch so far and how many were added.
         health: Of the epoch's last step of theta, once it is done.
         metrics_size: Bytes of metrics.jsonl that belong to what is done.
+        ranks: How many there were when the current epoch began: its order stays as it was.
     """
 
     epoch: int = 0
@@ -90,6 +91,7 @@ class Position:
     sums: dict[str, list[float]] = field(default_factory=dict)
     health: dict[str, float] = field(default_factory=dict)
     metrics_size: int = 0
+    ranks: int = 1
 
     def add(self, losses: dict[str, float]) -> None:
         """Counts one update's losses."""

@@ -21,6 +21,7 @@ from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
+from iclmsr.encoders import Preprocessing
 from iclmsr.errors import Elsewhere, IclmsrError
 from iclmsr.health import collapse
 from iclmsr.interruption import Interrupted, stop_requests
@@ -110,8 +111,14 @@ class Session:
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
         order = None
+        if position.item == 0:
+            position.ranks = self.world.size
         if self.files is not None:
-            order = self.files.order(generator(config.seed, "order", position.epoch))
+            order = self.files.order(
+                generator(config.seed, "order", position.epoch),
+                ranks=position.ranks,
+                batch_size=config.batch_size,
+            )
         data = Epoch(
             self.feed,
             config.views,
@@ -282,4 +289,5 @@ class Session:
             self.config.encoder,
             epoch=position.epoch,
             step=position.step,
+            preprocessing=Preprocessing.of(self.config.data).to_json(),
         )

@@ -96,8 +96,8 @@ class ViewConfig:
         """The config of view ``index``: only cropped and flipped when it is weak."""
         if index not in self.weak:
             return self
-        none = {"jitter_probability": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
-        return replace(self, background="keep", **none)
+        plain = replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
+        return replace(plain, background="keep")
 
 
 class ViewParameters(NamedTuple):

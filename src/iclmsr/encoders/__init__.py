@@ -2,5 +2,6 @@
 """Encoders, wherever they come from, and how to feed them."""
 
 from iclmsr.encoders.loaded import LoadedEncoder, load_encoder
+from iclmsr.encoders.preprocessing import Preprocessing
 
-__all__ = ["LoadedEncoder", "load_encoder"]
+__all__ = ["LoadedEncoder", "Preprocessing", "load_encoder"]

@@ -133,10 +133,10 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
     swapped, seen = _swapped(judge, shown["mixed_rand"], features["mixed_rand"])
     right = judge.correct(seen)
     results = {
-        name: {kind: accuracy(hits) for kind, hits in known.items()}
-        for name, known in {**correct, "swapped": right}.items()
+        str(name): {kind: accuracy(hits) for kind, hits in known.items()}
+        for name, known in (*correct.items(), ("swapped", right))
     }
-    turned = {kind: {name: correct[name][kind] for name in VARIANTS} for kind in right}
+    turned = {kind: {str(name): known[kind] for name, known in correct.items()} for kind in right}
     measures: dict[str, Any] = dict(by_classifier(turned))
     assert swapped.backgrounds is not None
     measures["worst_group"] = {
@@ -148,7 +148,7 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
     measures |= swap_similarity(features["original"].features, features["mixed_rand"].features)
     composites = _grid(test, config.grid)
     side = int(len(composites) ** 0.5)
-    grid = judge.features(composites).features.unflatten(0, (side, side))
+    grid = judge.features(composites).features.view(side, side, -1)
     measures |= variance_shares(grid) | retrieval(grid)
     return {
         "study": "backgrounds",
@@ -208,7 +208,7 @@ def _grid(images: ImageSet, side: int) -> ImageSet:
 def _spread(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Two disjoint choices of ``count`` images, classes as equal in number as possible."""
     rank = torch.zeros_like(labels)
-    for label in labels.unique():
+    for label in range(int(labels.max()) + 1):
         own = labels == label
         rank[own] = torch.arange(int(own.sum()))
     order = (rank * (int(labels.max()) + 1) + labels).argsort()

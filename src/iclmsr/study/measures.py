@@ -85,7 +85,7 @@ def worst_group(
     >>> found["accuracy"], found["mean"], found["label"]
     (50.0, 75.0, 1)
     """
-    pairs, group = torch.stack([labels, backgrounds], 1).unique(dim=0, return_inverse=True)
+    pairs, group = torch.unique(torch.stack([labels, backgrounds], 1), dim=0, return_inverse=True)
     sizes = torch.bincount(group, minlength=len(pairs))
     right = torch.bincount(group, correct.double(), minlength=len(pairs))
     kept = (sizes >= least).nonzero()[:, 0]
