@@ -11,6 +11,7 @@ from PIL import Image
 
 from iclmsr.data import readers
 from iclmsr.data.cifar import CIFAR10, CIFAR100
+from iclmsr.data.composite import composite
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import SOURCES, DataConfig, load, open_split
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
@@ -360,7 +361,9 @@ def test_variants_are_made_on_the_fly(tmp_path):
     config = masked(tmp_path)
     black = load(dataclasses.replace(config, variant="only_fg", filler="black"), "test")
     whole = load(config, "test")
-    assert torch.equal(black.images, whole.images * whole.masks[:, None])
+    none = torch.zeros_like(whole.images)
+    assert torch.equal(black.images, composite(whole.images, whole.masks, none))
+    assert not black.images[~whole.masks[:, None].expand_as(black.images)].any()
     for variant in ("mixed_same", "mixed_rand"):
         mixed = dataclasses.replace(config, variant=variant)
         train, test = load(mixed, "train"), load(mixed, "test")
