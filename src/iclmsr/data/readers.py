@@ -90,7 +90,8 @@ def _read(
     """The image files in a tree, decoded together with their masks or left where they are."""
     tree = top(tree)
     rules, masks = rules_of(config, tree)
-    listing = listed(tree, _split_of(config, split, tree, rules), rules)
+    known = split_in(tree, split, rules) or _on_disk(config, split)
+    listing = listed(tree, known, rules)
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
     planes = 3 if masks is None else 4
     size = planes * config.image_size**2 * (draw.limit or len(listing.files))
@@ -242,14 +243,23 @@ def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
     )
 
 
-def _split_of(config: DataConfig, split: str, tree: Tree, rules: Rules) -> str:
-    """The split as a listing knows it: train, test, or the folder that another one lies in."""
+def split_in(tree: Tree, split: str, rules: Rules) -> str | None:
+    """The split as a listing knows it, where it has a folder of its name beside train's.
+
+    Args:
+        tree: The data set.
+        split: A name.
+        rules: How it is read.
+
+    Returns:
+        ``"test"`` if its folder serves as that; its own name; or None.
+    """
     folders = tree.folders()
     tests = [name for name in rules.folders["test"] if name in folders]
     if split in tests[:1]:
         return "test"
     named = split in folders and split not in (*rules.folders["train"], "masks", rules.apart)
-    return split if named and "train" in folders else _on_disk(config, split)
+    return split if named and "train" in folders else None
 
 
 SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet | FileSet]] = {
