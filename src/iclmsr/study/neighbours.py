@@ -165,7 +165,7 @@ def neighbour_grid(
         raise IclmsrError("a grid of neighbours needs at least one encoder and one query")
     k = max(index.shape[1] for index in found.values())
     widths = [1.0] + ([0.35] + [1.0] * k) * len(found)
-    figure = Figure(figsize=(0.82 * sum(widths), 0.92 * len(shown) + 1.5))
+    figure = Figure(figsize=(0.82 * sum(widths), 0.8 * len(shown) + 1.5))
     height = figure.get_figheight()
     grid = figure.add_gridspec(
         len(shown),

@@ -153,7 +153,7 @@ def saliency_grid(
         wspace=0.06,
         hspace=0.06,
     )
-    for side, (images, title) in enumerate(((full, "image"), (swapped, "background swapped"))):
+    for side, (images, title) in enumerate(((full, "image"), (swapped, "background\nswapped"))):
         assert images.masks is not None
         first = side * (columns + 1)
         for row, index in enumerate(shown):
@@ -166,7 +166,9 @@ def saliency_grid(
                 _show_map(axes, images.images[index], both[side][index], images.masks[index])
                 if row == 0:
                     known = foreground_focus(both[side], images.masks)
-                    axes.set_title(f"{name}\n{known['energy']:.0f} % on it", size=9.5, color=INK)
+                    axes.set_title(
+                        f"{name}: {known['energy']:.0f} %\non foreground", size=9.5, color=INK
+                    )
     area = foreground_focus(torch.ones_like(full.masks, dtype=torch.float32), full.masks)["area"]
     figure.suptitle(
         "What the similarity of an image and its augmented views rests on", size=12, color=INK
@@ -174,8 +176,8 @@ def saliency_grid(
     figure.text(
         0.5,
         0.12 / height,
-        f"bright: much; outline: the foreground, {area:.0f} % of the area. On it: the mean share "
-        f"of a map on the foreground, over {len(full)} images",
+        f"bright: much; outline: the foreground, {area:.0f} % of the area. Percent: the mean share "
+        f"of a map on it, over {len(full)} images",
         ha="center",
         size=8.5,
         color=INK,
