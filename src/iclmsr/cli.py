@@ -12,6 +12,7 @@ from iclmsr import __version__
 from iclmsr.commands.data import data_command
 from iclmsr.commands.demo import demo_command
 from iclmsr.commands.evaluate import evaluate_command
+from iclmsr.commands.export import export_command
 from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
@@ -24,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
     "study": study_command,
+    "export": export_command,
     "data": data_command,
     "recipes": recipes_command,
     "masks": mask_command,

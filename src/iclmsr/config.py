@@ -142,6 +142,10 @@ class PretrainConfig:
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     log_every: int = 50
     """Steps between two records of the losses in metrics.jsonl, >= 1."""
+    init: str | None = None
+    """Start from this encoder instead of random weights: a run folder, encoder.safetensors,
+    timm:MODEL@FILE, torchvision:resnet18@FILE, or the checkpoint of a ResNet of lightly,
+    solo-learn or MoCo; encoder.* must describe it."""
     method: MethodConfig = field(default_factory=SimCLRConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)

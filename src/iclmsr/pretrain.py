@@ -16,6 +16,7 @@ from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.distributed import World, device_of, join, together
+from iclmsr.encoders.start import check_origin, origin
 from iclmsr.errors import IclmsrError
 from iclmsr.runs import RunFolder, environment
 from iclmsr.session import Session, fingerprint
@@ -43,7 +44,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         _check_share(config, world)
         device = device_of(world, config.device)
         images = _training_images(config)
-        surroundings = _environment(config, world, device, images)
+        surroundings = _environment(config, world, device, images) | origin(config)
         together(lambda: RunFolder.create(out, encode(config), surroundings))
         folder = RunFolder.open(out)
         with _held(folder):
@@ -74,8 +75,10 @@ def resume(path: Path, **data: Any) -> Path:
         if state is not None and state["position"]["epoch"] == config.epochs:
             return path
         device = device_of(world, config.device)
-        if state is not None:
-            config = replace(config, data=_as_before(config.data, state["data"]))
+        if state is None:
+            check_origin(config, folder.environment())
+        else:  # its weights are the run's by now
+            config = replace(config, init=None, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
         if state is not None and state["data"] != fingerprint(config, images):
             place = config.data.root or config.data.source

@@ -102,11 +102,16 @@ class RunFolder:
             raise IclmsrError(f"{self.path / 'config.json'} holds no JSON object")
         return value
 
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds."""
+        value: dict[str, Any] = read_json(self.path / "environment.json")
+        return value
+
     def add_session(self, environment: dict[str, Any]) -> None:
         """Notes in environment.json where and with what the run went on."""
-        path = self.path / "environment.json"
-        known = read_json(path)
-        write_json(path, {**known, "resumed": [*known.get("resumed", []), environment]})
+        known = self.environment()
+        resumed = [*known.get("resumed", []), environment]
+        write_json(self.path / "environment.json", {**known, "resumed": resumed})
 
     def log(self, **record: Any) -> None:
         """Appends one line to metrics.jsonl."""

@@ -13,9 +13,10 @@ from iclmsr.bilevel import Known, Ranks, parameters_of
 from iclmsr.bilevel.functional import random_state
 from iclmsr.config import PretrainConfig
 from iclmsr.distributed import World, gather_outputs, sum_over_ranks_
+from iclmsr.encoders.start import starting_encoder
 from iclmsr.health import measure
 from iclmsr.methods.base import Embeddings, Method
-from iclmsr.networks import Encoder, initial_encoder, sync_batch_norm
+from iclmsr.networks import Encoder, sync_batch_norm
 from iclmsr.optim import build_optimizer
 from iclmsr.regularizer import MetaSemanticRegularizer
 from iclmsr.seeds import derive, generator
@@ -27,8 +28,9 @@ __all__ = ["Batch", "NotFinite", "Place", "TwoStages"]
 class TwoStages:
     """Theta (networks) and psi (regularizer), and how each is updated.
 
-    Initial weights come from the config's seed alone. With several processes each embeds its own
-    part of a batch, and each computes the losses of the whole.
+    Initial weights come from the config's seed, and from its ``init`` if it has one. With
+    several processes each embeds its own part of a batch, and each computes the losses of the
+    whole.
 
     Attributes:
         method: The contrastive method, holding theta; in training mode.
@@ -41,7 +43,7 @@ class TwoStages:
         self.config, self.device = config, device
         self.world = world or World()
         alone = self.world.size == 1
-        encoder = initial_encoder(config.encoder, config.seed)
+        encoder = starting_encoder(config.encoder, config.seed, config.init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(config.seed, "method"))
             method = config.method.build(encoder)

@@ -20,6 +20,7 @@ from iclmsr.networks import EncoderConfig, initial_encoder
 from iclmsr.networks.encoder import RESNETS
 from iclmsr.runs import RunFolder
 
+LIBRARIES = ("timm", "torchvision")
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors")
 """Names of files of weights end like this."""
 EXPORTED = ("model.safetensors", "encoder.onnx")
@@ -89,7 +90,7 @@ def load_encoder(source: str | Path) -> LoadedEncoder:
             lists them.
     """
     kind, _, rest = str(source).partition(":")
-    if kind in ("timm", "torchvision") and not Path(source).exists():
+    if kind in LIBRARIES and not Path(source).exists():
         name, at, file = rest.partition("@")
         if not (at and name and file):
             raise IclmsrError(f"{source} names no encoder: write it as {kind}:MODEL@FILE")
@@ -103,6 +104,20 @@ def load_encoder(source: str | Path) -> LoadedEncoder:
         raise IclmsrError(f"no encoder at {printable(path)}: pass {FORMS}")
     weights = read_weights(path)
     return _ours(path, weights) if "encoder" in weights.metadata else _checkpoint(path, weights)
+
+
+def absolute_source(source: str) -> str:
+    """The same source from wherever one stands: its path written in full.
+
+    >>> absolute_source("timm:test_vit@/weights.pth")
+    'timm:test_vit@/weights.pth'
+    """
+    kind, colon, rest = source.partition(":")
+    if kind in LIBRARIES and not Path(source).exists():
+        name, at, file = rest.partition("@")
+        path = str(Path(file).expanduser().absolute()) if file else ""
+        return f"{kind}{colon}{name}{at}{path}"
+    return str(Path(source).expanduser().absolute())
 
 
 def _in_folder(path: Path) -> LoadedEncoder:
