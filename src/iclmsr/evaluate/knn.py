@@ -26,12 +26,12 @@ class Neighbours(NamedTuple):
 
     Attributes:
         rows: Which test images, R of them.
-        index: (R, k) int64, places in the training set.
+        places: (R, k) int64, in the training set.
         distances: (R, k) float64, Euclidean.
     """
 
     rows: slice
-    index: Tensor
+    places: Tensor
     distances: Tensor
 
 
@@ -115,7 +115,7 @@ def neighbours(
     Source: none. Departure: none.
 
     >>> one = Features(torch.tensor([[0.0], [1.0], [5.0]]), torch.zeros(3))
-    >>> [found.index.tolist() for found in neighbours(one, one, k=2)]
+    >>> [found.places.tolist() for found in neighbours(one, one, k=2)]
     [[[0, 1], [1, 0], [2, 1]]]
     """
     if not 1 <= k <= len(train.features):
