@@ -118,6 +118,21 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class OnlineConfig:
+    """A look at the encoder during training; event "online" in metrics.jsonl, no evaluation."""
+
+    every_epochs: int | None = None
+    """5-nn and linear accuracy on held-out training images after every so many epochs, >= 1;
+    None never looks. It changes no weight."""
+    images: int = 1000
+    """How many training images are looked at, >= 2: a quarter is asked, the rest is known."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "online", "every_epochs", 1)
+        at_least(self, "online", "images", 2)
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run; with the data and the seed it determines every weight."""
 
@@ -153,6 +168,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     msr: MSRConfig = field(default_factory=MSRConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "log_every"):

@@ -23,6 +23,7 @@ from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
 from iclmsr.encoders import Preprocessing
 from iclmsr.errors import Elsewhere, IclmsrError
+from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse
 from iclmsr.interruption import Interrupted, stop_requests
 from iclmsr.networks import write_encoder
@@ -68,6 +69,10 @@ class Session:
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
         self.stages = TwoStages(config, device, world)
         self.position = Position()
+        self.online: Online | None = None
+        if config.online.every_epochs is not None and world.main:
+            count = min(config.online.images, len(images))
+            self.online = Online(config.data, count, device)
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes back to a checkpoint's state; None is the start of the run."""
@@ -243,9 +248,32 @@ class Session:
             },
         )
         self._record_replaced()
+        self._look(seconds)
         position.item, position.sums, position.health = 0, {}, {}
         last = position.epoch == config.epochs
         return last or position.epoch % config.checkpoint.every_epochs == 0
+
+    def _look(self, seconds: float) -> None:
+        """Judges the encoder on the side, on rank 0, where it is due.
+
+        Args:
+            seconds: That the epoch took.
+        """
+        every = self.config.online.every_epochs
+        if self.online is None or every is None or self.position.epoch % every:
+            return
+        # The bare network: what is compiled would be compiled again for evaluation.
+        glance = self.online(self.stages.method.encoder.network)
+        share = glance.seconds / (every * seconds)
+        self._record("online", {**asdict(glance), "share": share})
+        line = (
+            f"online, {len(self.online.asked)} training images held out: 5-nn "
+            f"{glance.knn_top1:.1f} %, linear {glance.linear_top1:.1f} %; "
+            f"{100 * share:.1f} % of the epochs' time"
+        )
+        if share > SHARE:
+            line += f", more than {100 * SHARE:.0f} %: raise online.every-epochs"
+        self.progress.say(line)
 
     def _record(self, event: str, values: dict[str, float]) -> None:
         """Writes values to metrics.jsonl and TensorBoard, on rank 0."""
