@@ -25,6 +25,8 @@ class Busy(IclmsrError):
     """Another process is writing the run folder."""
 
 
+_LONGEST_HEADER = 100_000_000
+"""Bytes; safetensors reads no longer one either."""
 _PACKAGES = ("iclmsr", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
@@ -142,7 +144,8 @@ class RunFolder:
         """
         try:
             with self.encoder.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
             return int(json.loads(header["__metadata__"]["iclmsr"])["epoch"])
         except FileNotFoundError:
             return 0
