@@ -139,6 +139,8 @@ class PretrainConfig:
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     log_every: int = 50
     """Steps between two records of the losses in metrics.jsonl, >= 1."""
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where else the records go beside metrics.jsonl and TensorBoard; each is an extra."""
     method: MethodConfig = field(default_factory=SimCLRConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -80,6 +80,7 @@ class Position:
         sums: For each loss its sum over the epoch so far and how many were added.
         health: Of the epoch's last step of theta, once it is done.
         metrics_size: Bytes of metrics.jsonl that belong to what is done.
+        weights_size: Bytes of weights.jsonl that belong to what is done.
     """
 
     epoch: int = 0
@@ -89,6 +90,7 @@ class Position:
     sums: dict[str, list[float]] = field(default_factory=dict)
     health: dict[str, float] = field(default_factory=dict)
     metrics_size: int = 0
+    weights_size: int = 0
 
     def add(self, losses: dict[str, float]) -> None:
         """Counts one update's losses."""
