@@ -78,7 +78,7 @@ def test_a_logger_gets_every_record_and_its_run_again(tmp_path, recorder):
 
 def test_a_logger_that_fails_is_one_warning(tmp_path, recorder):
     recorder.fails_at = 2
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="failed") as caught:
         run = pretrain(replace(TINY, loggers=("wandb",)), tmp_path / "run")
     said = [str(warning.message) for warning in caught]
     assert said == ["logger wandb failed and is left alone now: the server is gone"]

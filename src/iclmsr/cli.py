@@ -15,6 +15,8 @@ from iclmsr.commands.evaluate import evaluate_command
 from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
+from iclmsr.commands.report import report_command
+from iclmsr.commands.runs import runs_command
 from iclmsr.commands.scm import scm_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Verb, listing
@@ -24,6 +26,8 @@ VERBS: dict[str, Verb] = {
     "evaluate": evaluate_command,
     "data": data_command,
     "recipes": recipes_command,
+    "runs": runs_command,
+    "report": report_command,
     "masks": mask_command,
     "scm": scm_command,
     "demo": demo_command,
