@@ -59,9 +59,9 @@ def around(values: list[float], *, whole: bool = False) -> tuple[float, float]:
     low, high = min(values), max(values)
     if high - low < 1e-9 * max(abs(high), 1):
         room = max(abs(high) * 0.1, 0.5 if whole else 1e-3)
-        return low - room, high + room
+        return (max(0.0, low - room) if low >= 0 and not whole else low - room), high + room
     room = 0 if whole else 0.06 * (high - low)
-    return low - room, high + room
+    return (max(0.0, low - room) if low >= 0 else low - room), high + room
 
 
 def text_of(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from iclmsr.report.reading import Run
 
-_SILENT = ("seed", "recipe", "loggers", "log_every", "checkpoint.", "data.workers")
+SILENT = ("seed", "recipe", "loggers", "log_every", "checkpoint.", "data.workers")
 """Settings that do not tell groups apart: the seed, and what changes no number."""
 
 
@@ -58,7 +58,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
     members: dict[str, list[Run]] = {}
     for run in runs:
         settings = {
-            name: value for name, value in flat(run.config).items() if not name.startswith(_SILENT)
+            name: value for name, value in flat(run.config).items() if not name.startswith(SILENT)
         }
         members.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
     found = [tuple(sorted(each, key=lambda run: run.config["seed"])) for each in members.values()]
@@ -79,7 +79,7 @@ def _labels(groups: Sequence[tuple[Run, ...]]) -> list[str]:
         more = [
             f"{setting.rpartition('.')[2]} {values[mine]}"
             for setting, values in between.items()
-            if not setting.startswith(_SILENT)
+            if not setting.startswith(SILENT)
         ]
         labels.append(", ".join([name, *more[:4]]))
     doubled = {label for label in labels if labels.count(label) > 1}

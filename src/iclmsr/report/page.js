@@ -77,8 +77,8 @@
     const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     if (canvas.width !== Math.round(width * ratio)) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
     const style = getComputedStyle(document.documentElement);
-    const count = labels.length, side = Math.min(width, height) - 2 * MARGIN;
-    // The longer side of the map is used, too: axes keep one scale only where that costs nothing.
+    const count = labels.length;
+    // Both axes have one scale: distances on the map are distances.
     const across = width - 2 * MARGIN, down = height - 2 * MARGIN;
     let [left, right, top, bottom] = [65535, 0, 65535, 0];
     for (let i = 0; i < count; i++) {

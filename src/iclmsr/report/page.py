@@ -58,7 +58,9 @@ def _page(
     title = "Background study"
     if runs:
         groups = group(runs)
-        title = groups[0].label if len(groups) == 1 else f"{len(groups)} settings compared"
+        title = f"{len(groups)} settings compared"
+        if len(groups) == 1:
+            title = f"{groups[0].label} on {runs[0].status.data}"
         parts = [
             sections.facts(groups, runs),
             sections.configuration(groups, runs, recipes),

@@ -32,9 +32,7 @@ def figure(path: Path, caption: str) -> Html:
     if len(data) > LARGEST:
         size = f"{len(data) / 2**20:.1f} MiB"
         return element("p", f"{path.name} is too large for the page: {size}", class_="missing")
-    image = element(
-        "img", src=inline(data, kind), alt=caption, width=width, height=height, loading="lazy"
-    )
+    image = element("img", src=inline(data, kind), alt=caption, width=width, height=height)
     return element("figure", image, element("figcaption", caption), class_="picture")
 
 
@@ -57,7 +55,7 @@ def small(picture: Image.Image, alt: str, *, shown: int, class_: str | None = No
     picture.save(buffer, "webp", quality=85)
     return element(
         "img", src=inline(buffer.getvalue(), "webp"), alt=alt, width=shown, height=shown,
-        class_=class_, loading="lazy",
+        class_=class_,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from iclmsr import paper
 from iclmsr.report.charts import Point, Series, dot_chart, legend, line_chart
-from iclmsr.report.groups import Group, differences, flat, method_of, spread
+from iclmsr.report.groups import SILENT, Group, differences, flat, method_of, spread
 from iclmsr.report.markup import Html, code, element, fold, join, missing, section, table
 from iclmsr.report.reading import Run
 from iclmsr.report.status import accuracies, online_accuracies
@@ -42,7 +42,7 @@ def configuration(
     parts: list[Html] = []
     if len(groups) > 1:
         found = differences([group.runs[0].config for group in groups])
-        rows = [[name, *values] for name, values in found.items() if name not in ("seed", "recipe")]
+        rows = [[name, *values] for name, values in found.items() if not name.startswith(SILENT)]
         seeds = [", ".join(str(run.config["seed"]) for run in group.runs) for group in groups]
         rows.append(["seeds", *seeds])
         head = ["setting", *(group.label for group in groups)]
@@ -53,7 +53,9 @@ def configuration(
         base = recipes.get(name)
         if base is not None:
             found = differences([base, config])
-            rows = [[key, *values] for key, values in found.items()]
+            rows = [
+                [key, *values] for key, values in found.items() if not key.startswith(SILENT[1:])
+            ]
             if rows:
                 caption = f"Settings that differ from the recipe {name}"
                 parts.append(table(caption, ["setting", "recipe", "run"], rows, numbers=False))
@@ -150,8 +152,6 @@ def accuracy(groups: Sequence[Group]) -> Html:
     if judged:
         figures = [_dots(judged, kind, title) for kind, title in KINDS.items()]
         parts = [
-            legend([*(g.label for g in judged), *BASELINES.values()][: len(judged)], dots=True)
-            if len(judged) > 1 else None,
             element("div", *filter(None, figures), class_="charts"),
             _accuracy_table(judged),
         ]  # fmt: skip
@@ -191,8 +191,10 @@ def _accuracy_table(groups: Sequence[Group]) -> Html:
     """The same as numbers."""
     rows = []
     for group in groups:
-        protocols = {run.evaluation["protocol"] for run in group.runs if run.evaluation}
-        epochs = {str(run.evaluation["epoch"]) for run in group.runs if run.evaluation}
+        protocols = {
+            str(run.evaluation.get("protocol", "")) for run in group.runs if run.evaluation
+        }
+        epochs = {str(run.evaluation.get("epoch", "")) for run in group.runs if run.evaluation}
         rows.append([
             group.label, *(spread(scores(group, kind)) for kind in KINDS),
             len(scores(group, "linear")), ", ".join(sorted(epochs)), ", ".join(sorted(protocols)),
@@ -244,7 +246,9 @@ def against_paper(groups: Sequence[Group]) -> Html:
             ours = values[kind]
             gap = f"{sum(ours) / len(ours) - theirs[kind]:+.2f}" if ours else None
             cells += [spread(ours), f"{theirs[kind]:.2f}", gap]
-        protocols = sorted({r.evaluation["protocol"] for r in group.runs if r.evaluation})
+        protocols = sorted(
+            {str(r.evaluation.get("protocol", "")) for r in group.runs if r.evaluation}
+        )
         settings = flat(config)
         encoder = f"{settings.get('encoder.name', '')}, width {settings.get('encoder.width', '')}"
         rows.append([

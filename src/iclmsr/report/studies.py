@@ -108,7 +108,7 @@ def _four_settings(value: Mapping[str, Any]) -> list[Html]:
     return [
         element("p", about),
         legend(_arms(rows), dots=True),
-        element("div", *_charts(rows, cells), class_="charts"),
+        element("div", *_charts(rows, cells), class_="charts pairs"),
         _table(rows, cells, "Linear probe, top-1 in percent, mean ± standard deviation over seeds"),
     ]
 
@@ -127,7 +127,10 @@ def _comparison(value: Mapping[str, Any]) -> list[Html]:
         element("p", about),
         legend(_arms(rows), dots=True),
         element("div", *_measures(rows), class_="charts"),
-        fold("Accuracy on every variant", element("div", *_charts(rows, cells), class_="charts")),
+        fold(
+            "Accuracy on every variant",
+            element("div", *_charts(rows, cells), class_="charts pairs"),
+        ),
         _table(rows, cells, "Linear probe, top-1 in percent, mean ± standard deviation over seeds"),
     ]
 
@@ -172,7 +175,7 @@ def _sweep(value: Mapping[str, Any]) -> list[Html]:
         }  # fmt: skip
         return [
             legend(_arms(rows), dots=True),
-            element("div", *_charts(rows, cells), class_="charts"),
+            element("div", *_charts(rows, cells), class_="charts pairs"),
         ]
     values = [float(row["value"]) for row in rows]
     logarithmic = min(values) > 0 and max(values) / min(values) >= 20
