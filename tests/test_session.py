@@ -53,7 +53,7 @@ def test_a_run_without_the_regularizer_has_none(tmp_path):
     assert not (run / "weights.jsonl").exists()
 
 
-@pytest.mark.parametrize("last", [0, 3, 4, 8])
+@pytest.mark.parametrize("last", [0, 4])
 def test_weights_are_cut_back_on_resume(tmp_path, last):
     run = pretrain(TINY, tmp_path / "run")
     expected = (run / "weights.jsonl").read_bytes()

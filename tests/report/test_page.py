@@ -213,5 +213,5 @@ def test_colours_can_be_told_from_the_paper():
 
 
 def test_nothing_to_report(tmp_path):
-    write_json(tmp_path / "study.json", {"rows": []})
-    assert "has no rows" in report(tmp_path, tmp_path)
+    write_json(tmp_path / "study.json", {"study": "four-settings", "rows": []})
+    assert "has no finished run yet" in report(tmp_path, tmp_path)

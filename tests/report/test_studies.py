@@ -5,8 +5,9 @@ import pytest
 from report_runs import write_run
 
 from iclmsr.files import write_json
+from iclmsr.report.groups import group
 from iclmsr.report.reading import collect
-from iclmsr.report.studies import study_sections
+from iclmsr.report.studies import challenge, study_sections
 
 
 def result(linear, knn=None):
@@ -66,7 +67,11 @@ def test_sweep_over_numbers_is_a_line_and_over_words_are_dots(tmp_path):
     assert "Over msr.lr" in text
     assert text.count("data-lines") == 3  # original, only_fg, bg_gap
     assert "&quot;points&quot;:[[0.1,0.1],[1.0,1.0],[10.0,10.0]]" in text
-    assert ",true]" in text  # from 0.1 to 10 is drawn by ratios
+    assert ", true]" in text  # from 0.1 to 10 is drawn by ratios
+    plain = [{**row(seed), "arm": "plain"} for seed in (0, 1)]
+    value = {"study": "sweep-msr.lr", "axis": "msr.lr", "rows": [*rows, *plain]}
+    write_json(tmp_path / "sweep.json", value)
+    assert "byol, plain&quot;,&quot;points&quot;:[[0.1,50.5],[10.0,50.5]]" in sections_of(tmp_path)
     words = [row(0, value) for value in ("sigmoid", "softmax")]
     write_json(tmp_path / "sweep.json", {"study": "sweep", "axis": "msr.bound", "rows": words})
     text = sections_of(tmp_path)
@@ -76,14 +81,36 @@ def test_sweep_over_numbers_is_a_line_and_over_words_are_dots(tmp_path):
 
 def test_rows_that_miss_something(tmp_path):
     rows = [{"base": "b", "arm": "a", "seed": 0, "train": "full", "results": {"full": {}}}]
-    write_json(tmp_path / "study.json", {"rows": rows})
+    write_json(tmp_path / "study.json", {"study": "four-settings", "rows": rows})
     assert cells(sections_of(tmp_path))["b, a"] == ["-", "-", "-", "-", "1"]
 
 
-@pytest.mark.parametrize("file", ["study.json", "comparison.json", "sweep.json"])
+@pytest.mark.parametrize("file", ["four-settings.json", "comparison.json", "sweep-msr.lr.json"])
 def test_runs_in_a_study_are_reported_with_it(tmp_path, file):
-    write_json(tmp_path / file, {"rows": []})
+    write_json(tmp_path / "other.json", [1])
+    write_json(tmp_path / file, {"study": file.removesuffix(".json"), "rows": []})
     write_run(tmp_path / "runs" / "one")
     runs, studies = collect([tmp_path])
     assert [run.name for run in runs] == ["one"]
     assert list(studies[0].results) == [file]
+
+
+def test_measures_of_each_classifier_and_unknown_ones(tmp_path):
+    rows = [row(s, bg_gap={"linear": 4.0, "knn": 6.0}, swap_cosine=0.5, note="x") for s in (0, 1)]
+    write_json(tmp_path / "c.json", {"study": "comparison", "rows": rows, "missing": ["cell"]})
+    text = sections_of(tmp_path)
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert titles[:3] == ["BG-gap, linear probe", "BG-gap, 5-nn", "swap cosine"]
+    assert "byol, msr: 6 ± 0, 2 seeds" in text
+    assert "1 runs of the study are not done yet" in text
+
+
+def test_the_challenge_of_runs(tmp_path):
+    for seed in (0, 1):
+        run = write_run(tmp_path / str(seed), seed=seed)
+        measures = {"bg_gap": {"linear": 3.0 + 2 * seed}}
+        results = {"original": result(60 + 2 * seed)}
+        write_json(run / "backgrounds.json", {"results": results, "measures": measures})
+    text = challenge(group(collect([tmp_path])[0]))
+    assert "simclr, encoder: 4 ± 1.41, 2 seeds" in text
+    assert cells(text)["simclr, encoder"] == ["61.0 ± 1.4", "2"]

@@ -15,7 +15,7 @@ def report_command(words: list[str]) -> None:
     usage: iclmsr report RUN... [-o FILE.html] [--points N] [--umap] [--data.root PATH]
                          [--no-gallery] [--renew]
 
-    RUN is a run folder, a study (study.json, comparison.json, sweep.json), or a folder of them.
+    RUN is a run folder, the folder of a study, or a folder of runs.
     The page needs nothing beside it: no network, no other file. Runs that differ in their seed
     only are shown as one, with their spread.
 

@@ -12,13 +12,14 @@ from iclmsr import __version__
 from iclmsr.errors import IclmsrError
 from iclmsr.files import write_atomic
 from iclmsr.report import sections
+from iclmsr.report.accuracy import accuracy, against_paper
 from iclmsr.report.embedding import gallery_sections
 from iclmsr.report.groups import group
 from iclmsr.report.heat import weights_section
 from iclmsr.report.markup import Html, element, join
 from iclmsr.report.pictures import figure
 from iclmsr.report.reading import Run, Study, collect
-from iclmsr.report.studies import study_sections
+from iclmsr.report.studies import challenge, study_sections
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """What a browser lets the page do: nothing but show what it holds."""
@@ -67,8 +68,9 @@ def _page(
             sections.curves("losses", "Losses", groups, sections.LOSSES),
             sections.curves("health", "Health", groups, sections.HEALTH),
             sections.curves("speed", "Throughput and encoder wait", groups, sections.SPEED),
-            sections.accuracy(groups),
-            sections.against_paper(groups),
+            accuracy(groups),
+            against_paper(groups),
+            *filter(None, [challenge(groups)]),
             *study_sections(studies),
             *gallery_sections(groups, missed),
             *filter(None, [weights_section(groups), sections.pictures_of(runs, figure)]),

@@ -11,9 +11,6 @@ from iclmsr.files import read_json
 from iclmsr.report.status import Status, find_runs, status
 from iclmsr.runs import RunFolder
 
-STUDIES = ("study.json", "comparison.json", "sweep.json")
-"""Files that make a folder a study."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -28,6 +25,7 @@ class Run:
         evaluation: evaluation.json, or None.
         weights: weights.jsonl.
         gallery: gallery/gallery.json, or None.
+        backgrounds: backgrounds.json, the background challenge of its encoder, or None.
     """
 
     name: str
@@ -38,6 +36,7 @@ class Run:
     evaluation: dict[str, Any] | None
     weights: list[dict[str, Any]]
     gallery: dict[str, Any] | None
+    backgrounds: dict[str, Any] | None
 
     @property
     def path(self) -> Path:
@@ -55,7 +54,8 @@ class Study:
 
     Attributes:
         path: The folder.
-        results: What each of its files holds, by name.
+        results: What each of its files holds, by name: an object with ``rows`` and the name
+            of the ``study``: ``four-settings``, ``comparison`` or ``sweep...``.
         pictures: PNG files that lie in it.
     """
 
@@ -74,7 +74,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
     studies = []
     for path in paths:
         found = find_runs(path)
-        results = {name: read_json(path / name) for name in STUDIES if (path / name).is_file()}
+        results = _results(path)
         if results:
             studies.append(Study(path, results, tuple(sorted(path.glob("*.png")))))
         elif not found:
@@ -83,6 +83,18 @@ def collect(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
             folders.setdefault(run.resolve(), run)
     names = _names(list(folders.values()))
     return [_read(run, name) for run, name in zip(folders.values(), names, strict=True)], studies
+
+
+def _results(path: Path) -> dict[str, dict[str, Any]]:
+    """What the studies in a folder found, by file."""
+    if (path / "config.json").is_file():
+        return {}
+    values = {file.name: read_json(file) for file in sorted(path.glob("*.json"))}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, dict) and "study" in value and isinstance(value.get("rows"), list)
+    }
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -101,14 +113,19 @@ def _read(path: Path, name: str) -> Run:
     if known.state == "damaged":
         raise IclmsrError(f"{path} cannot be read: {known.note}")
     folder = RunFolder(path)
-    evaluation, gallery = path / "evaluation.json", path / "gallery" / "gallery.json"
     return Run(
         name=name,
         status=known,
         config=folder.config(),
         environment=read_json(path / "environment.json"),
         records=folder.metrics(),
-        evaluation=read_json(evaluation) if evaluation.is_file() else None,
+        evaluation=_if_there(path / "evaluation.json"),
         weights=folder.weights.records(),
-        gallery=read_json(gallery) if gallery.is_file() else None,
+        gallery=_if_there(path / "gallery" / "gallery.json"),
+        backgrounds=_if_there(path / "backgrounds.json"),
     )
+
+
+def _if_there(path: Path) -> Any:
+    """What a JSON file holds, None where there is none."""
+    return read_json(path) if path.is_file() else None
