@@ -16,7 +16,9 @@ from iclmsr.commands.export import export_command
 from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
+from iclmsr.commands.report import report_command
 from iclmsr.commands.reproduce import reproduce_command
+from iclmsr.commands.runs import runs_command
 from iclmsr.commands.scm import scm_command
 from iclmsr.commands.study import study_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
@@ -30,6 +32,8 @@ VERBS: dict[str, Verb] = {
     "data": data_command,
     "recipes": recipes_command,
     "reproduce": reproduce_command,
+    "runs": runs_command,
+    "report": report_command,
     "masks": mask_command,
     "scm": scm_command,
     "demo": demo_command,

@@ -161,6 +161,8 @@ class PretrainConfig:
     """Start from this encoder instead of random weights: a run folder, encoder.safetensors,
     timm:MODEL@FILE, torchvision:resnet18@FILE, or the checkpoint of a ResNet of lightly,
     solo-learn or MoCo; encoder.* must describe it."""
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where else the records go beside metrics.jsonl and TensorBoard; each is an extra."""
     method: MethodConfig = field(default_factory=SimCLRConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)

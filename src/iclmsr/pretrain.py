@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from iclmsr import checkpoint
+from iclmsr.boards import check_loggers
 from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
@@ -41,6 +42,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     """
     with join(config.device) as world:
         together(lambda: RunFolder.check_free(out))
+        check_loggers(config.loggers)
         _check_share(config, world)
         device = device_of(world, config.device)
         images = _training_images(config)
@@ -70,6 +72,7 @@ def resume(path: Path, **data: Any) -> Path:
     config = replace(config, data=replace(config.data, **data))
     with join(config.device) as world, _held(folder):
         _check_share(config, world)
+        check_loggers(config.loggers)
         together(folder.remove_scraps)
         state = checkpoint.load_newest(folder.checkpoints)
         if state is not None and state["position"]["epoch"] == config.epochs:

@@ -82,6 +82,7 @@ class Position:
         health: Of the epoch's last step of theta, once it is done.
         metrics_size: Bytes of metrics.jsonl that belong to what is done.
         ranks: How many there were when the current epoch began: its order stays as it was.
+        weights_size: Bytes of weights.jsonl that belong to what is done.
     """
 
     epoch: int = 0
@@ -92,6 +93,7 @@ class Position:
     health: dict[str, float] = field(default_factory=dict)
     metrics_size: int = 0
     ranks: int = 1
+    weights_size: int = 0
 
     def add(self, losses: dict[str, float]) -> None:
         """Counts one update's losses."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from iclmsr import checkpoint
+from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
 from iclmsr.data.backdrops import Backdrops
 from iclmsr.data.batches import Epoch
@@ -24,7 +24,7 @@ from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, t
 from iclmsr.encoders import Preprocessing
 from iclmsr.errors import Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
-from iclmsr.health import collapse
+from iclmsr.health import collapse, summary
 from iclmsr.interruption import Interrupted, stop_requests
 from iclmsr.networks import write_encoder
 from iclmsr.optim import learning_rate
@@ -83,12 +83,12 @@ class Session:
                 checkpoint.restore_random_states(state["random"][self.world.rank])
         if self.world.main:
             self.folder.truncate_metrics(self.position.metrics_size)
+            self.folder.weights.cut(self.position.weights_size)
 
     def run(self) -> Path:
         """Makes every update that is left."""
         config, position = self.config, self.position
         updates = sum(len(plan(config, self.batches, epoch)) for epoch in range(config.epochs))
-        board = str(self.folder.path / "tensorboard") if self.world.main else None
         with (
             stop_requests() as stop,
             RunProgress(
@@ -97,9 +97,9 @@ class Session:
             contextlib.ExitStack() as stack,
             self.feed,
         ):
-            self.board = board and stack.enter_context(
-                SummaryWriter(board, purge_step=position.step or None)
-            )
+            self.boards = None
+            if self.world.main:
+                self.boards = stack.enter_context(Boards(self.folder, config, position.step))
             if self.stages.two is not None and config.msr.learnt == "stage-2":
                 engine, why = self.stages.two.choose()
                 self.progress.say(f"stage 2 by engine {engine}: {why}")
@@ -211,6 +211,8 @@ class Session:
                 )
                 position.step += 1
                 position.health = health
+                if health:
+                    self._record_weights()
                 if position.step % config.log_every == 0:
                     self._record("step", losses)
         except NotFinite as error:
@@ -276,13 +278,18 @@ class Session:
         self.progress.say(line)
 
     def _record(self, event: str, values: dict[str, float]) -> None:
-        """Writes values to metrics.jsonl and TensorBoard, on rank 0."""
-        if not self.board:
+        """Writes values to metrics.jsonl and the boards, on rank 0."""
+        if self.boards is None:
             return
         position = self.position
         self.folder.log(event=event, epoch=position.epoch, step=position.step, **values)
-        for name, value in values.items():
-            self.board.add_scalar(f"{event}/{name}", value, position.step)
+        self.boards.add(event, values, position.step)
+
+    def _record_weights(self) -> None:
+        """Writes the strata weights of the epoch that ends to weights.jsonl, on rank 0."""
+        weights = self.stages.strata_weights
+        if self.boards is not None and weights is not None:
+            self.folder.weights.add(epoch=self.position.epoch + 1, **summary(weights))
 
     def _record_replaced(self) -> None:
         """Writes to metrics.jsonl which files others have taken the place of, if it is news."""
@@ -290,7 +297,7 @@ class Session:
             return
         ranks = gather_object(self.files.skipped)
         replaced = tuple(sorted({name for names in ranks for name in names}))
-        if self.board and replaced != self.replaced:
+        if self.boards is not None and replaced != self.replaced:
             self.folder.log(event="replaced", epoch=self.position.epoch, files=replaced)
         self.replaced = replaced
 
@@ -303,6 +310,7 @@ class Session:
         """Rank 0's part of saving; ``random`` holds every rank's random states."""
         position = self.position
         position.metrics_size = self.folder.metrics_size()
+        position.weights_size = self.folder.weights.size()
         state = {
             "position": asdict(position),
             "stages": self.stages.state_dict(),

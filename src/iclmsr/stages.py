@@ -35,6 +35,8 @@ class TwoStages:
     Attributes:
         method: The contrastive method, holding theta; in training mode.
         two: Stage 2, holding psi, or None.
+        strata_weights: (n, D) A_s at the last step that measured health, its mean over the images
+            where each has its own; None before, and without the regularizer.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class TwoStages:
             # messages: such a thread that lets go of a tensor while Python ends aborts.
             self.network = DistributedDataParallel(self.method, process_group=dist.new_group())
         self.two: StageTwo | None = None
+        self.strata_weights: Tensor | None = None
         if config.msr.enabled:
             self.two = StageTwo(
                 config,
@@ -141,6 +144,10 @@ class TwoStages:
         if self.two is not None and jointly:
             self.two.follow()
         self.method.after_step(embeddings, progress)
+        if health and self.msr is not None:
+            with torch.no_grad():
+                weights = self.msr.weights(embeddings.features)
+            self.strata_weights = weights.flatten(0, -3).mean(0) if weights.ndim > 2 else weights
         return values, measure(embeddings, self.msr) if health else {}
 
     def psi_step(self, inner: Batch, outer: Batch, *, lr: float) -> dict[str, float]:
