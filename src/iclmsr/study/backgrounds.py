@@ -139,10 +139,14 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
     turned = {kind: {str(name): known[kind] for name, known in correct.items()} for kind in right}
     measures: dict[str, Any] = dict(by_classifier(turned))
     assert swapped.backgrounds is not None
-    measures["worst_group"] = {
+    groups = {
         kind: worst_group(hits, swapped.labels, swapped.backgrounds, least=config.least)
         for kind, hits in right.items()
     }
+    measures["worst_group"] = {
+        kind: known["accuracy"] for kind, known in groups.items() if known is not None
+    }
+    measures["groups"] = groups
     if train.backgrounds is not None:
         measures |= _decodability(judge, train, Features(seen.features, swapped.backgrounds))
     measures |= swap_similarity(features["original"].features, features["mixed_rand"].features)
