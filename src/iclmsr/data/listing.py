@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iclmsr.data.backgrounds import Backgrounds
-from iclmsr.data.classes import check_same, choose
+from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
@@ -93,7 +93,11 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
             raise IclmsrError(f"{place} has images but no classes: move them to {place}/CLASS/")
         return Listing(tree, files, (-1,) * len(files), ())
     _check_classes(tree, split, folder, classes, rules)
-    groups = [images_in(tree, _join(folder, name), rules) for name in classes]
+    groups = [_images_in(tree, _join(folder, name), rules) for name in classes]
+    empty = [name for name, group in zip(classes, groups, strict=True) if not group]
+    if empty:
+        several = f"{len(empty):,} classes of {tree.where(folder)}: {shown(empty)}"
+        raise _no_images(tree.where(_join(folder, empty[0])) if len(empty) == 1 else several)
     labels = tuple(label for label, group in enumerate(groups) for _ in group)
     return Listing(tree, tuple(path for group in groups for path in group), labels, classes)
 
@@ -159,17 +163,25 @@ def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     Raises:
         IclmsrError: There is none.
     """
+    files = _images_in(tree, folder, rules)
+    if not files:
+        raise _no_images(tree.where(folder))
+    return files
+
+
+def _images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
+    """As above, but there may be none."""
     apart = f"{rules.apart}/"
-    files = tuple(
+    return tuple(
         name
         for name in tree.files(folder)
         if name.lower().endswith(SUFFIXES) and not (rules.apart and name.startswith(apart))
     )
-    if not files:
-        raise IclmsrError(
-            f"no images in {tree.where(folder)}: looked for files named *{', *'.join(SUFFIXES)}"
-        )
-    return files
+
+
+def _no_images(where: str) -> IclmsrError:
+    """The error of a place without images."""
+    return IclmsrError(f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}")
 
 
 def _join(folder: str, name: str) -> str:
