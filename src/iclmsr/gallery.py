@@ -120,7 +120,7 @@ def project(features: Tensor) -> tuple[Tensor, list[float]]:
     Source: none, the usual analysis. Departure: none.
 
     >>> points, shares = project(torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 0.0]]))
-    >>> points[:, 0].abs().tolist(), [round(share, 4) for share in shares]
+    >>> points[:, 0].abs().round(decimals=4).tolist(), [round(share, 4) for share in shares]
     ([2.0, 0.0, 2.0], [1.0, 0.0])
     """
     centred = features.double() - features.double().mean(0)

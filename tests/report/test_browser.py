@@ -19,7 +19,9 @@ FLAGS = [
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
+  for (const entry of list.getEntries())
+    if (!entry.hadRecentInput)
+      window.shifts.push(entry.sources.map((s) => s.node && (s.node.id || s.node.nodeName)).join());
 }).observe({ type: "layout-shift", buffered: true });
 """
 INKED = """(id) => {
@@ -93,6 +95,18 @@ def test_ten_thousand_points_in_two_seconds(page, report):
     assert page.evaluate(INKED, "map-canvas") > 1000
     assert time.monotonic() - began < 2
     assert "10,000 of 20,000 test images" in page.locator("#map-note").inner_text()
+
+
+@pytest.mark.parametrize("place", ["", "#map"])
+def test_nothing_moves_on_a_slow_machine(page, report, place):
+    """The page is painted in parts there, and the ``page`` fixture looks for shifts."""
+    slow = page.context.new_cdp_session(page)
+    slow.send("Emulation.setCPUThrottlingRate", {"rate": 10})
+    page.goto(report.as_uri() + place)
+    page.wait_for_timeout(300)
+    page.locator("figure.chart svg").first.focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(100)
 
 
 def test_charts_are_there_and_tell_what_is_under_the_pointer(page, report):

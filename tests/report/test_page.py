@@ -8,7 +8,7 @@ from report_runs import write_run
 
 import iclmsr.report.page
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_json
+from iclmsr.files import read_json, write_json
 from iclmsr.report import write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -215,3 +215,16 @@ def test_colours_can_be_told_from_the_paper():
 def test_nothing_to_report(tmp_path):
     write_json(tmp_path / "study.json", {"study": "four-settings", "rows": []})
     assert "has no finished run yet" in report(tmp_path, tmp_path)
+
+
+def test_the_same_untrained_encoder_counts_once(tmp_path):
+    for seed in (0, 1):
+        for msr in (False, True):
+            run = write_run(tmp_path / "runs" / f"{seed}{msr}", seed=seed, msr=msr)
+            known = read_json(run / "evaluation.json")
+            untrained = {"linear": {"top1": 30.0 + 2 * seed}, "knn": {"top1": 20.0}}
+            known["results"]["untrained"] = untrained
+            write_json(run / "evaluation.json", known)
+    text = report(tmp_path, tmp_path / "runs")
+    row = re.search(r"<th scope=\"row\">untrained encoder</th>(.*?)</tr>", text)[1]
+    assert re.findall(r"<td>(.*?)</td>", row)[:3] == ["31.00 ± 1.41", "20.00 ± 0.00", "2"]

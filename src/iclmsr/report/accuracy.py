@@ -48,7 +48,7 @@ def _dots(groups: Sequence[Group], kind: str, title: str) -> Html | None:
             rows[group.label] = {place: values}
     names = [group.label for group in groups]
     for name, label in BASELINES.items():
-        values = [v for group in groups for v in scores(group, kind, name)]
+        values = _baseline(groups, kind, name)
         if values:
             rows[label] = {len(names): values}
             names.append(label)
@@ -59,6 +59,17 @@ def scores(group: Group, kind: str, name: str = "encoder") -> list[float]:
     """Top-1 in percent of the runs of a group that were judged."""
     found = [accuracies(run.evaluation, name) for run in group.runs if run.evaluation is not None]
     return [values[kind] for values in found if kind in values]
+
+
+def _baseline(groups: Sequence[Group], kind: str, name: str) -> list[float]:
+    """A baseline's accuracies; settings that start from the same encoder count once."""
+    found = {
+        (run.config["seed"], values[kind]): values[kind]
+        for group in groups
+        for run in group.runs
+        if run.evaluation is not None and kind in (values := accuracies(run.evaluation, name))
+    }
+    return list(found.values())
 
 
 def _accuracy_table(groups: Sequence[Group]) -> Html:
@@ -74,9 +85,9 @@ def _accuracy_table(groups: Sequence[Group]) -> Html:
             len(scores(group, "linear")), ", ".join(sorted(epochs)), ", ".join(sorted(protocols)),
         ])  # fmt: skip
     for name, label in BASELINES.items():
-        values = [[v for group in groups for v in scores(group, kind, name)] for kind in KINDS]
-        if values[0]:
-            rows.append([label, *map(spread, values), len(values[0]), "0", "as above"])
+        known = [_baseline(groups, kind, name) for kind in KINDS]
+        if known[0]:
+            rows.append([label, *map(spread, known), len(known[0]), "0", "as above"])
     head = ["", "linear, %", "5-nn, %", "seeds", "epochs", "protocol"]
     return table("Top-1 accuracy, mean ± standard deviation over seeds", head, rows)
 

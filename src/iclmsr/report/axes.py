@@ -40,7 +40,7 @@ class Scale:
         """Round values within the scale, about ``count`` of them.
 
         >>> Scale(0, 9.3, 0, 1).ticks()
-        [0.0, 2.0, 4.0, 6.0, 8.0]
+        [0, 2, 4, 6, 8]
         """
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)

@@ -58,7 +58,9 @@ def _map(runs: Sequence[Run], labels: Mapping[str, str]) -> Html:
     several = len(runs) > 1
     options = [element("option", labels[run.name], value=i) for i, run in enumerate(runs)]
     choose = element("label", "Run ", element("select", *options, id="map-run"), hidden=not several)
-    project = element("label", "Projection ", element("select", id="map-projection"))
+    # The first run's texts are in the page, so that nothing moves when the script begins.
+    names = [element("option", name, value=name) for name in data[0]["projections"]]
+    project = element("label", "Projection ", element("select", *names, id="map-projection"))
     canvas = element(
         "canvas",
         "A scatter plot of the embeddings; it needs JavaScript.",
@@ -89,7 +91,7 @@ def _map(runs: Sequence[Run], labels: Mapping[str, str]) -> Html:
     store = element("script", Html(_safe(data)), type="application/json", id="map-data")
     return element(
         "div",
-        element("p", id="map-note", class_="small"),
+        element("p", data[0]["note"], id="map-note", class_="small"),
         element("div", choose, " ", project, class_="controls"),
         element("div", canvas, card, class_="map"),
         element("div", id="map-classes", role="group", aria_label="Classes"),

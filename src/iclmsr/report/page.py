@@ -96,6 +96,8 @@ def _document(title: str, parts: Sequence[Html]) -> Html:
         element("meta", name="color-scheme", content="light dark"),
         element("title", f"{title} - iclmsr"),
         element("link", rel="icon", href="data:,"),
+        # Painted when all of it is read: a table that grows row by row would move.
+        element("link", rel="expect", href="#end", blocking="render"),
         element("style", style),
     )
     body = element(
@@ -103,7 +105,7 @@ def _document(title: str, parts: Sequence[Html]) -> Html:
         element("a", "Skip to the report", href="#report", class_="skip"),
         element("header", element("h1", title), _contents(parts)),
         element("main", *parts, id="report"),
-        element("footer", element("p", f"Made by iclmsr {__version__}, {made} UTC.")),
+        element("footer", element("p", f"Made by iclmsr {__version__}, {made} UTC."), id="end"),
         element("script", script),
     )
     return element("html", head, body, lang="en")
