@@ -189,7 +189,7 @@ def _nearest(
 
 def _half_is_fast(products: int, train: Tensor) -> bool:
     """Whether this processor multiplies in bfloat16, and so much that it matters."""
-    supported = torch.cpu._is_avx512_bf16_supported()  # type: ignore[no-untyped-call]
+    supported = torch.cpu._is_avx512_bf16_supported()
     return bool(train.device.type == "cpu" and supported and products >= _HALF_FROM)
 
 
