@@ -9,8 +9,8 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ICLMSR_CACHE"] = tempfile.mkdtemp(prefix="iclmsr-cache-")  # nobody else's
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 atexit.register(shutil.rmtree, os.environ["ICLMSR_CACHE"], ignore_errors=True)
 
