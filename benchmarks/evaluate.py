@@ -118,7 +118,7 @@ def probe(train: Features, spectrum: str, rounds: int) -> None:
 
 
 def logistic(train: Features, spectrum: str, rounds: int) -> None:
-    """One fit at scikit-learn's penalty, to equal loss; and the protocol with its choice."""
+    """One fit at scikit-learn's default penalty, to equal loss; the protocol with its choice."""
     count = len(train.labels)
     penalty = 1 / count  # C = 1
     exact = Features(train.features.double(), train.labels)

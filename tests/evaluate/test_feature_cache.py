@@ -78,8 +78,8 @@ def test_a_damaged_file_is_made_anew(harm):
 
 
 def test_the_least_recently_used_go():
-    limit = 2.5 * sum(each.nbytes for each in some()) / GIB
-    makes = {name: Counting(some(seed=number)) for number, name in enumerate("abc")}
+    limit = 2.5 * sum(each.nbytes for each in some(500)) / GIB
+    makes = {name: Counting(some(500, seed=number)) for number, name in enumerate("abc")}
 
     def use(name):
         """Then makes all files long unused, in the order of their use."""
