@@ -227,7 +227,7 @@ def test_check_looks_at_every_split_and_draws_the_one_asked_for(root, tmp_path, 
     for split in ("train", "test", "val"):
         sheet, found = tmp_path / f"{split}.png", tmp_path / "it.json"
         words = ("check", root, "--json", found, "--sheet", sheet, "--split", split)
-        code, out, err = run(*words, capsys=capsys)
+        code, _, err = run(*words, capsys=capsys)
         assert (code, err) == (0, "")
         sheets.append(sheet.read_bytes())
     assert len(set(sheets)) == 3
