@@ -2,8 +2,11 @@
 """One thread: the networks here are tiny, and two threads on a busy machine wait for each other."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+_cache = tempfile.TemporaryDirectory(prefix="iclmsr-cache-")
+os.environ["ICLMSR_CACHE"] = _cache.name  # no test sees what another session has kept
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,19 @@ def test_a_cell_that_another_process_makes_is_busy(tmp_path):
     (out / "encoder.safetensors").unlink()
     with RunFolder.open(out).lock():
         assert finish(TINY, out) == "busy"
+
+
+def test_data_and_options_may_have_moved_since(tmp_path):
+    """A config written before an option existed is of a run with that option's default."""
+    out = tmp_path / "cell"
+    finish(TINY, out)
+    config = json.loads((out / "config.json").read_text())
+    del config["msr"]["images"]
+    (out / "config.json").write_text(json.dumps(config))
+    moved = replace(TINY, data=replace(TINY.data, root=tmp_path))
+    assert finish(moved, out) == "done"
+    (out / "encoder.safetensors").unlink()
+    assert finish(moved, out) == "made"
 
 
 def test_a_cell_with_other_settings_is_refused(tmp_path):

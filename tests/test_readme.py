@@ -9,6 +9,8 @@ import pytest
 
 from iclmsr import cli
 from iclmsr.commands.data import COMMANDS as COMMANDS_OF_DATA
+from iclmsr.commands.reproduce import COMMANDS as COMMANDS_OF_REPRODUCE
+from iclmsr.commands.reproduce import ask
 from iclmsr.config import PretrainConfig
 from iclmsr.evaluate import EvaluateConfig
 from iclmsr.masks.named import MaskConfig
@@ -22,7 +24,7 @@ COMMANDS = [
     for page in PAGES
     for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
-    if line.removeprefix("$ ").startswith("iclmsr ")
+    if re.match(r"(\$ )?((\w+=\S+ )+|(torchrun|srun) .*-m )?iclmsr ", line)
 ]
 
 
@@ -35,7 +37,8 @@ def test_python_blocks_run():
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
 def test_commands_are_understood(page, line):
-    words = shlex.split(line, comments=True)[1:]
+    words = shlex.split(line, comments=True)
+    words = words[words.index("iclmsr") + 1 :]
     verb, words = words[0], words[1:]
     assert verb in cli.VERBS
     if verb == "pretrain":
@@ -52,6 +55,12 @@ def test_commands_are_understood(page, line):
         parse_options(MaskConfig, MaskConfig(), words[2:])
     elif verb == "evaluate":
         parse_options(EvaluateConfig, EvaluateConfig(), words[1:])
+    elif verb == "reproduce" and words[0] == "table":
+        ask(words[1:])
+    elif verb == "reproduce":
+        assert words[0] in COMMANDS_OF_REPRODUCE
+    elif verb == "recipes":
+        recipe(words[0])
 
 
 def without(words, option):

@@ -2,8 +2,11 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +57,35 @@ def read_json(path: Path) -> Any:
         raise IclmsrError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise IclmsrError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` when the block ends, and is removed if it fails.
+
+    What a killed process left of such a folder is removed first.
+
+    Raises:
+        IclmsrError: Something is at ``path`` already, another process is filling it, or it cannot
+            be written.
+    """
+    if path.exists():
+        raise IclmsrError(f"{path} is there already: remove it, or name another folder")
+    lock, temporary = (path.with_name(f".{path.name}.{end}") for end in ("lock", "tmp"))
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise IclmsrError(f"another process is writing {path}: wait for it") from None
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                yield temporary
+                temporary.rename(path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of a study: run folders that are made once, by whoever comes first."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from iclmsr.config import PretrainConfig, encode
+from iclmsr.config import PretrainConfig, decode
 from iclmsr.errors import IclmsrError
 from iclmsr.pretrain import pretrain, resume
 from iclmsr.runs import Busy, RunFolder
@@ -16,7 +17,8 @@ def finish(config: PretrainConfig, out: Path) -> State:
     """Pretrains to the end, from where a run folder is if there is one.
 
     Several processes and machines that share a file system with locks may call it at once for
-    the same folder: one trains, the others are told that it is busy.
+    the same folder: one trains, the others are told that it is busy. The same data may lie
+    elsewhere for each of them.
 
     Args:
         config: The whole run.
@@ -35,14 +37,15 @@ def finish(config: PretrainConfig, out: Path) -> State:
             return "busy"
         return "made"
     folder = RunFolder.open(out)
-    if folder.config() != encode(config):
+    known = decode(PretrainConfig, folder.config())
+    if replace(known, data=replace(known.data, root=config.data.root)) != config:
         raise IclmsrError(
             f"{out} holds a run with other settings: choose another folder, or remove it"
         )
     if folder.epochs_done() >= config.epochs:
         return "done"
     try:
-        resume(out)
+        resume(out, root=config.data.root)
     except Busy:
         return "busy"
     return "made"

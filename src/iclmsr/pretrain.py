@@ -17,9 +17,10 @@ from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.distributed import World, device_of, join, together
+from iclmsr.encoders.start import check_origin, origin
 from iclmsr.errors import IclmsrError
 from iclmsr.runs import RunFolder, environment
-from iclmsr.session import Session
+from iclmsr.session import Session, fingerprint
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -45,7 +46,7 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         _check_share(config, world)
         device = device_of(world, config.device)
         images = _training_images(config)
-        surroundings = _environment(config, world, device, images)
+        surroundings = _environment(config, world, device, images) | origin(config)
         together(lambda: RunFolder.create(out, encode(config), surroundings))
         folder = RunFolder.open(out)
         with _held(folder):
@@ -77,10 +78,12 @@ def resume(path: Path, **data: Any) -> Path:
         if state is not None and state["position"]["epoch"] == config.epochs:
             return path
         device = device_of(world, config.device)
-        if state is not None:
-            config = replace(config, data=_as_before(config.data, state["data"]))
+        if state is None:
+            check_origin(config, folder.environment())
+        else:  # its weights are the run's by now
+            config = replace(config, init=None, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
-        if state is not None and state["data"] != images.fingerprint():
+        if state is not None and state["data"] != fingerprint(config, images):
             place = config.data.root or config.data.source
             raise IclmsrError(
                 f"the images in {place} are not those that {path} was trained on: "
@@ -127,6 +130,11 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
+    if config.views.background != "keep" and getattr(images, "masks", None) is None:
+        raise IclmsrError(
+            f"views.background {config.views.background} needs images in memory with foreground "
+            "masks: pass --data.masks PATH, or --views.background keep"
+        )
     if config.batch_size > len(images):
         raise IclmsrError(
             f"batch size {config.batch_size} is larger than the data set of {len(images)} images: "
@@ -147,5 +155,5 @@ def _environment(
         images=len(images),
         resident="disk" if isinstance(images, FileSet) else "memory",
         skipped=list(images.skipped),
-        data=images.fingerprint(),
+        data=fingerprint(config, images),
     )

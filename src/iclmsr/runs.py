@@ -26,6 +26,10 @@ class Busy(IclmsrError):
     """Another process is writing the run folder."""
 
 
+_LONGEST_HEADER = 100_000_000
+"""Bytes; safetensors reads no longer one either."""
+
+
 class Journal:
     """A file that grows by one JSON object a line.
 
@@ -142,11 +146,16 @@ class RunFolder:
             raise IclmsrError(f"{self.path / 'config.json'} holds no JSON object")
         return value
 
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds."""
+        value: dict[str, Any] = read_json(self.path / "environment.json")
+        return value
+
     def add_session(self, environment: dict[str, Any]) -> None:
         """Notes in environment.json where and with what the run went on."""
-        path = self.path / "environment.json"
-        known = read_json(path)
-        write_json(path, {**known, "resumed": [*known.get("resumed", []), environment]})
+        known = self.environment()
+        resumed = [*known.get("resumed", []), environment]
+        write_json(self.path / "environment.json", {**known, "resumed": resumed})
 
     @property
     def weights(self) -> Journal:
@@ -181,7 +190,8 @@ class RunFolder:
         """
         try:
             with self.encoder.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
             return int(json.loads(header["__metadata__"]["iclmsr"])["epoch"])
         except FileNotFoundError:
             return 0

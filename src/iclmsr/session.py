@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,12 +15,15 @@ import torch
 from iclmsr import checkpoint
 from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
+from iclmsr.data.backdrops import Backdrops
 from iclmsr.data.batches import Epoch
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
+from iclmsr.encoders import Preprocessing
 from iclmsr.errors import Elsewhere, IclmsrError
+from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse, summary
 from iclmsr.interruption import Interrupted, stop_requests
 from iclmsr.networks import write_encoder
@@ -29,6 +33,15 @@ from iclmsr.runs import RunFolder
 from iclmsr.schedule import Position, Update, batches_of, plan
 from iclmsr.seeds import derive, generator
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
+
+
+def fingerprint(config: PretrainConfig, images: ImageSet | FileSet) -> str:
+    """What a run's data are known by: images and labels, and masks where it uses them."""
+    known = images.fingerprint()
+    if config.views.background == "keep" or not isinstance(images, ImageSet):
+        return known
+    assert images.masks is not None, "checked when the run began"
+    return f"{known}, masks {sha256(images.masks.numpy().data).hexdigest()}"
 
 
 class Session:
@@ -43,7 +56,11 @@ class Session:
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.fingerprint = images.fingerprint()
+        self.fingerprint = fingerprint(config, images)
+        self.backdrops: Backdrops | None = None
+        if config.views.background != "keep":
+            assert isinstance(images, ImageSet), "backgrounds are exchanged in memory"
+            self.backdrops = Backdrops(images, device)
         self.files = images if isinstance(images, FileSet) else None
         self.replaced: tuple[str, ...] = ()
         self.feed = feed_of(images, device, config.data.workers)
@@ -52,6 +69,10 @@ class Session:
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
         self.stages = TwoStages(config, device, world)
         self.position = Position()
+        self.online: Online | None = None
+        if config.online.every_epochs is not None and world.main:
+            count = min(config.online.images, len(images))
+            self.online = Online(config.data, count, device)
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes back to a checkpoint's state; None is the start of the run."""
@@ -79,7 +100,7 @@ class Session:
             self.boards = None
             if self.world.main:
                 self.boards = stack.enter_context(Boards(self.folder, config, position.step))
-            if self.stages.two is not None:
+            if self.stages.two is not None and config.msr.learnt == "stage-2":
                 engine, why = self.stages.two.choose()
                 self.progress.say(f"stage 2 by engine {engine}: {why}")
             if self.files is not None:
@@ -95,8 +116,14 @@ class Session:
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
         order = None
+        if position.item == 0:
+            position.ranks = self.world.size
         if self.files is not None:
-            order = self.files.order(generator(config.seed, "order", position.epoch))
+            order = self.files.order(
+                generator(config.seed, "order", position.epoch),
+                ranks=position.ranks,
+                batch_size=config.batch_size,
+            )
         data = Epoch(
             self.feed,
             config.views,
@@ -108,6 +135,7 @@ class Session:
             std=config.data.std,
             part=(self.world.rank, self.world.size),
             order=order,
+            backdrops=self.backdrops,
         )
         todo = plan(config, self.batches, position.epoch)
         left = todo[position.item :]
@@ -222,9 +250,32 @@ class Session:
             },
         )
         self._record_replaced()
+        self._look(seconds)
         position.item, position.sums, position.health = 0, {}, {}
         last = position.epoch == config.epochs
         return last or position.epoch % config.checkpoint.every_epochs == 0
+
+    def _look(self, seconds: float) -> None:
+        """Judges the encoder on the side, on rank 0, where it is due.
+
+        Args:
+            seconds: That the epoch took.
+        """
+        every = self.config.online.every_epochs
+        if self.online is None or every is None or self.position.epoch % every:
+            return
+        # The bare network: what is compiled would be compiled again for evaluation.
+        glance = self.online(self.stages.method.encoder.network)
+        share = glance.seconds / (every * seconds)
+        self._record("online", {**asdict(glance), "share": share})
+        line = (
+            f"online, {len(self.online.asked)} training images held out: 5-nn "
+            f"{glance.knn_top1:.1f} %, linear {glance.linear_top1:.1f} %; "
+            f"{100 * share:.1f} % of the epochs' time"
+        )
+        if share > SHARE:
+            line += f", more than {100 * SHARE:.0f} %: raise online.every-epochs"
+        self.progress.say(line)
 
     def _record(self, event: str, values: dict[str, float]) -> None:
         """Writes values to metrics.jsonl and the boards, on rank 0."""
@@ -274,4 +325,5 @@ class Session:
             self.config.encoder,
             epoch=position.epoch,
             step=position.step,
+            preprocessing=Preprocessing.of(self.config.data).to_json(),
         )

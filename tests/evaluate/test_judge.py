@@ -12,7 +12,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features
 from iclmsr.evaluate.features import Features
 from iclmsr.evaluate.knn import knn
-from iclmsr.evaluate.linear_probe import linear_probe
+from iclmsr.evaluate.linear_probe import initial, linear_probe
 from iclmsr.evaluate.protocol import LinearProbeConfig
 from iclmsr.networks import EncoderConfig, initial_encoder, write_encoder
 from iclmsr.runs import RunFolder
@@ -61,7 +61,10 @@ def test_the_report_holds_what_the_pure_functions_say(run):
 def test_only_the_unchanged_protocol_bears_its_name(run, monkeypatch):
     changed = evaluate(run, QUICK, say=lambda line: None)
     assert changed["protocol"] == "w-mse-2021, changed"
-    monkeypatch.setattr("iclmsr.evaluate.judge.linear_probe", lambda *_: {"top1": 1.0, "top5": 2.0})
+    monkeypatch.setattr(
+        "iclmsr.evaluate.judge.fit_probe",
+        lambda train, *_, classes: (initial(train.features.shape[1], classes, seed=0), {}),
+    )
     standard = EvaluateConfig(data=DATA, baselines=True, batch_size=7)
     assert evaluate(run, standard, say=lambda line: None)["protocol"] == "w-mse-2021"
 

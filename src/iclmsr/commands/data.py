@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iclmsr.commands.compose import compose_command
 from iclmsr.commands.shard import shard_command
+from iclmsr.commands.variants import variants_command
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, Verb, group, parse_options
 
@@ -131,6 +133,8 @@ COMMANDS: dict[str, Verb] = {
     "check": _check,
     "prepare": _prepare,
     "shard": shard_command,
+    "compose": compose_command,
+    "variants": variants_command,
 }
 
 
