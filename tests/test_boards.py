@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import time
 import warnings
 from dataclasses import replace
 
@@ -114,7 +115,10 @@ def test_wandb_offline(tmp_path, monkeypatch):
     known = json.loads((run / "loggers.json").read_text())["wandb"]
     files = list((run / "wandb").glob(f"offline-run-*-{known}/run-{known}.wandb"))
     assert len(files) == 1
-    assert b"epoch/loss" in files[0].read_bytes()
+    end = time.monotonic() + 30  # its service writes the file after the run has let go of it
+    while b"epoch/loss" not in files[0].read_bytes():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_mlflow_in_a_local_store(tmp_path, monkeypatch):

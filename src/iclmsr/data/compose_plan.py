@@ -202,7 +202,7 @@ def split_scenes(tree: Tree, classes: Sequence[str], config: ComposeConfig) -> S
         IclmsrError: There are too few classes or scenes, or the groups name others.
     """
     train, test = _listings(tree, Rules(FOLDERS))
-    groups = groups_of(train, classes, config)
+    groups = groups_of(train, classes, config.groups)
     images: dict[str, list[list[str]]] = {name: [] for name in FRONTS}
     for members in groups.values():
         for split in FRONTS:

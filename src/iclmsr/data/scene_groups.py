@@ -5,26 +5,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iclmsr.data.classes import shown
+from iclmsr.data.listing import Listing
 from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 
 
 def groups_of(
-    listing: Listing, classes: Sequence[str], config: ComposeConfig
+    listing: Listing, classes: Sequence[str], file: Path | None
 ) -> dict[str, tuple[str, ...]]:
-    """The scene classes of each group, in the order of the groups' names."""
+    """The scene classes of each group, in the order of the groups' names.
+
+    Args:
+        listing: The scenes.
+        classes: Of the objects.
+        file: A text file of groups; None deals the scene classes out.
+
+    Raises:
+        IclmsrError: The file cannot be read or does not fit, or there are too few scene classes.
+    """
     count, there = len(classes), listing.classes
-    if config.groups is not None:
-        found = _read_groups(config.groups)
+    if file is not None:
+        found = _read_groups(file)
         unknown = {name for members in found.values() for name in members} - set(there)
         if unknown:
             raise IclmsrError(
-                f"--groups {config.groups} names scene classes that are not in "
+                f"--groups {file} names scene classes that are not in "
                 f"{listing.tree.where('')}: {shown(unknown)}"
             )
         if len(found) != count:
             raise IclmsrError(
-                f"--groups {config.groups} has {len(found)} groups for {count} object classes "
+                f"--groups {file} has {len(found)} groups for {count} object classes "
                 f"({shown(classes)}): name one for each"
             )
         return found
