@@ -11,6 +11,7 @@ from typing import Any
 from iclmsr import __version__
 from iclmsr.commands.data import data_command
 from iclmsr.commands.demo import demo_command
+from iclmsr.commands.embed import embed_command, search_command
 from iclmsr.commands.evaluate import evaluate_command
 from iclmsr.commands.export import export_command
 from iclmsr.commands.masks import mask_command
@@ -29,6 +30,8 @@ VERBS: dict[str, Verb] = {
     "evaluate": evaluate_command,
     "study": study_command,
     "export": export_command,
+    "embed": embed_command,
+    "search": search_command,
     "data": data_command,
     "recipes": recipes_command,
     "reproduce": reproduce_command,

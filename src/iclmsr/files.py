@@ -16,6 +16,18 @@ from iclmsr.errors import IclmsrError
 def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
     """Writes ``parts`` so that ``path`` holds either all of them or what it held before.
 
+    Raises:
+        IclmsrError: As :func:`replacing`.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the place of ``path`` when it is whole.
+
     Temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
@@ -23,21 +35,15 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary, os.O_RDWR)
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent, os.O_RDONLY)
     except OSError as error:
+        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -89,3 +95,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 lock.unlink(missing_ok=True)
     except OSError as error:
         raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

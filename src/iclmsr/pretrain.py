@@ -13,6 +13,7 @@ import torch
 from iclmsr import checkpoint
 from iclmsr.boards import check_loggers
 from iclmsr.config import PretrainConfig, decode, encode
+from iclmsr.data.backdrops import fingerprint
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
@@ -20,7 +21,7 @@ from iclmsr.distributed import World, device_of, join, together
 from iclmsr.encoders.start import check_origin, origin
 from iclmsr.errors import IclmsrError
 from iclmsr.runs import RunFolder, environment
-from iclmsr.session import Session, fingerprint
+from iclmsr.session import Session
 
 
 def pretrain(config: PretrainConfig, out: Path) -> Path:
@@ -75,7 +76,10 @@ def resume(path: Path, **data: Any) -> Path:
         check_loggers(config.loggers)
         together(folder.remove_scraps)
         state = checkpoint.load_newest(folder.checkpoints)
-        if state is not None and state["position"]["epoch"] == config.epochs:
+        if (
+            state is not None
+            and state["position"]["epoch"] == config.epochs == folder.epochs_done()
+        ):
             return path
         device = device_of(world, config.device)
         if state is None:
@@ -83,7 +87,9 @@ def resume(path: Path, **data: Any) -> Path:
         else:  # its weights are the run's by now
             config = replace(config, init=None, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
-        if state is not None and state["data"] != fingerprint(config, images):
+        if state is not None and state["data"] != fingerprint(
+            images, masks=config.views.background != "keep"
+        ):
             place = config.data.root or config.data.source
             raise IclmsrError(
                 f"the images in {place} are not those that {path} was trained on: "
@@ -155,5 +161,5 @@ def _environment(
         images=len(images),
         resident="disk" if isinstance(images, FileSet) else "memory",
         skipped=list(images.skipped),
-        data=fingerprint(config, images),
+        data=fingerprint(images, masks=config.views.background != "keep"),
     )

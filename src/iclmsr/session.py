@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,33 +14,23 @@ import torch
 from iclmsr import checkpoint
 from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
-from iclmsr.data.backdrops import Backdrops
+from iclmsr.data.backdrops import Backdrops, fingerprint
 from iclmsr.data.batches import Epoch
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
-from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
-from iclmsr.encoders import Preprocessing
+from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
 from iclmsr.errors import Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse, summary
 from iclmsr.interruption import Interrupted, stop_requests
-from iclmsr.networks import write_encoder
+from iclmsr.keeper import Keeper
 from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
 from iclmsr.runs import RunFolder
 from iclmsr.schedule import Position, Update, batches_of, plan
 from iclmsr.seeds import derive, generator
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
-
-
-def fingerprint(config: PretrainConfig, images: ImageSet | FileSet) -> str:
-    """What a run's data are known by: images and labels, and masks where it uses them."""
-    known = images.fingerprint()
-    if config.views.background == "keep" or not isinstance(images, ImageSet):
-        return known
-    assert images.masks is not None, "checked when the run began"
-    return f"{known}, masks {sha256(images.masks.numpy().data).hexdigest()}"
 
 
 class Session:
@@ -56,7 +45,7 @@ class Session:
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.fingerprint = fingerprint(config, images)
+        known = fingerprint(images, masks=config.views.background != "keep")
         self.backdrops: Backdrops | None = None
         if config.views.background != "keep":
             assert isinstance(images, ImageSet), "backgrounds are exchanged in memory"
@@ -68,6 +57,7 @@ class Session:
         # Random layers of two processes must not draw the same numbers.
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
         self.stages = TwoStages(config, device, world)
+        self.keeper = Keeper(config, folder, self.stages, known, world)
         self.position = Position()
         self.online: Online | None = None
         if config.online.every_epochs is not None and world.main:
@@ -76,14 +66,7 @@ class Session:
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes back to a checkpoint's state; None is the start of the run."""
-        if state is not None:
-            self.position = Position(**state["position"])
-            self.stages.load_state_dict(state["stages"])
-            if self.world.rank < len(state["random"]):
-                checkpoint.restore_random_states(state["random"][self.world.rank])
-        if self.world.main:
-            self.folder.truncate_metrics(self.position.metrics_size)
-            self.folder.weights.cut(self.position.weights_size)
+        self.position = self.keeper.restore(state)
 
     def run(self) -> Path:
         """Makes every update that is left."""
@@ -154,7 +137,7 @@ class Session:
                 due = self._finish_epoch(speed, seconds) or due
             stopped = max_over_ranks(stop[0] if stop else 0)
             if due or stopped:
-                self._save()
+                self.keeper.save(self.position)
             if stopped and position.epoch < config.epochs:
                 self._interrupt(stopped)
 
@@ -180,7 +163,7 @@ class Session:
         self.waited += time.monotonic() - asked
         if self.files is None or not any_rank(failure is not None):
             return batches
-        self._save()
+        self.keeper.save(self.position)
         stopped = max_over_ranks(stop[0] if stop else 0)
         if stopped:  # the workers got the signal, too
             self._interrupt(stopped)
@@ -300,30 +283,3 @@ class Session:
         if self.boards is not None and replaced != self.replaced:
             self.folder.log(event="replaced", epoch=self.position.epoch, files=replaced)
         self.replaced = replaced
-
-    def _save(self) -> None:
-        """Writes a checkpoint and the encoder as it stands, on rank 0."""
-        random = gather_object(checkpoint.random_states())
-        together(lambda: self._write(random))
-
-    def _write(self, random: list[dict[str, Any]]) -> None:
-        """Rank 0's part of saving; ``random`` holds every rank's random states."""
-        position = self.position
-        position.metrics_size = self.folder.metrics_size()
-        position.weights_size = self.folder.weights.size()
-        state = {
-            "position": asdict(position),
-            "stages": self.stages.state_dict(),
-            "random": random,
-            "data": self.fingerprint,
-        }
-        keep = self.config.checkpoint.keep
-        checkpoint.save(self.folder.checkpoints, position.updates, state, keep=keep)
-        write_encoder(
-            self.folder.encoder,
-            self.stages.method.encoder,
-            self.config.encoder,
-            epoch=position.epoch,
-            step=position.step,
-            preprocessing=Preprocessing.of(self.config.data).to_json(),
-        )

@@ -44,6 +44,10 @@ def test_an_empty_folder_shows_the_papers_numbers_alone(capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 45
     assert lines[1] == "cifar10,simclr,,,,91.8,,,,88.42,,,,"
+    part = ["--methods", "byol,relic", "--datasets", "stl10", "--format", "csv"]
+    assert cli.main(["reproduce", "show", str(tmp_path), *part]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:11] for line in lines[1:]] == ["stl10,byol,", "stl10,relic"]
 
 
 def test_help_is_instant():

@@ -8,7 +8,6 @@ from iclmsr.config import PretrainConfig
 from iclmsr.data.backdrops import GRAY, REMOVED, Backdrops, draw_donors
 from iclmsr.data.batches import Epoch
 from iclmsr.data.composite import composite, inpainted
-from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.data.views import ViewConfig

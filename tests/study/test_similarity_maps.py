@@ -114,6 +114,16 @@ def test_maps_are_shares_and_the_network_leaves_as_it_came(make):
     assert torch.allclose(maps[1:2], alone, atol=1e-6)  # images do not see one another
 
 
+def test_what_follows_may_work_in_place():
+    conv = Corner().conv
+    tail = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    one = nn.Sequential(conv, nn.ReLU(inplace=True), *tail)
+    other = nn.Sequential(conv, nn.ReLU(), *tail)
+    expected = similarity_maps(other, views(), views(seed=1), layer="0")
+    assert (expected < 0).any()
+    assert torch.equal(similarity_maps(one, views(), views(seed=1), layer="0"), expected)
+
+
 def test_a_blank_map_stays_blank():
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     nn.init.zeros_(network[0].weight)

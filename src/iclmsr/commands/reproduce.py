@@ -95,10 +95,9 @@ def ask(words: Sequence[str]) -> Asked:
     known, rest = parser.parse_known_args(words)
 
     from iclmsr.config import PretrainConfig
-    from iclmsr.reproduce import DATASETS, ROWS, cells, row_named
+    from iclmsr.reproduce import DATASETS, cells
 
-    rows = [row_named(name) for name in _parts(known.methods)] or list(ROWS)
-    datasets = [_among(name, DATASETS) for name in _parts(known.datasets)] or list(DATASETS)
+    rows, datasets = _part(known.methods, known.datasets)
     if known.table_only:
         only(rest, 0)
         return Asked(rows, datasets, None, known.out)
@@ -126,6 +125,7 @@ def show_command(words: list[str]) -> None:
     """Print ours beside the paper's table, whatever has been run so far.
 
     usage: iclmsr reproduce show [FOLDER] [--format terminal|markdown|csv|latex|json]
+                           [--methods M ...] [--datasets D ...]
 
     FOLDER holds run folders; it is runs/paper-table unless given. A run is in the table when it
     was pretrained to its end and judged (`iclmsr evaluate`), whoever did that.
@@ -133,9 +133,11 @@ def show_command(words: list[str]) -> None:
     out = Path(words.pop(0)) if words and not words[0].startswith("-") else OUT
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--format", choices=("terminal", *FILES), default="terminal")
+    for option in ("--methods", "--datasets"):
+        parser.add_argument(option, nargs="+", action="extend")
     known, rest = parser.parse_known_args(words)
     only(rest, 0)
-    print(_text(out, known.format), end="")
+    print(_text(out, known.format, *_part(known.methods, known.datasets)), end="")
 
 
 COMMANDS: dict[str, Verb] = {"table": table_command, "show": show_command}
@@ -144,6 +146,16 @@ COMMANDS: dict[str, Verb] = {"table": table_command, "show": show_command}
 def reproduce_command(words: list[str]) -> None:
     """Run the paper's table and print ours beside it: iclmsr reproduce COMMAND ..."""
     group("reproduce", COMMANDS, words)
+
+
+def _part(
+    methods: Sequence[str] | None, datasets: Sequence[str] | None
+) -> "tuple[list[Row], list[str]]":
+    """The rows and the data sets of the table that words name; all if there are none."""
+    from iclmsr.reproduce import DATASETS, ROWS, row_named
+
+    rows = [row_named(name) for name in _parts(methods)] or list(ROWS)
+    return rows, [_among(name, DATASETS) for name in _parts(datasets)] or list(DATASETS)
 
 
 def _parts(words: Sequence[str] | None) -> list[str]:

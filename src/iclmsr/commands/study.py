@@ -34,18 +34,12 @@ def _backgrounds(words: list[str]) -> None:
     known, rest = parser.parse_known_args(words)
 
     from iclmsr.encoders import load_encoder
-    from iclmsr.evaluate import EvaluateConfig
     from iclmsr.files import write_json
     from iclmsr.study.backgrounds import BackgroundsConfig, challenge
     from iclmsr.study.show import show_backgrounds
 
     is_run = (Path(source) / "config.json").is_file()
-    default = BackgroundsConfig()
-    if is_run:
-        from dataclasses import replace
-
-        data = EvaluateConfig.of_run(Path(source)).data
-        default = BackgroundsConfig(data=replace(data, masks=_masks_of(Path(source))))
+    default = _settings_of(source)
     settings = parse_options(BackgroundsConfig, default, rest)
     found = challenge(load_encoder(source), settings)
     show_backgrounds(found)
@@ -117,6 +111,40 @@ def _sweep(words: list[str]) -> None:
     _render(known.out)
 
 
+def _pictures(words: list[str]) -> None:
+    """Draw what encoders see: nearest neighbours, maps of similarity, the variants.
+
+    usage: iclmsr study pictures NAME=RUN_OR_ENCODER [NAME=...] [--out FOLDER] [--split val]
+                                 [--data....]
+
+    As plain=runs/plain-0 MSR=runs/msr-0. The data are those of the first run, or what --data...
+    options name; they need masks. Writes neighbours.png, saliency.png (Grad-CAM of what the
+    similarity of two views rests on, on the image and on other backgrounds), variants.png and
+    pictures.json into FOLDER, runs/pictures unless given.
+    """
+    named = [word for word in words if "=" in word and not word.startswith("-")]
+    if not named or words[: len(named)] != named:
+        raise IclmsrError(
+            "study pictures begins with encoders, as plain=runs/plain-0 MSR=runs/msr-0, "
+            f"got {words[0] if words else 'nothing'!r}"
+        )
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=Path("runs/pictures"))
+    known, rest = parser.parse_known_args(words[len(named) :])
+
+    from iclmsr.encoders import load_encoder
+    from iclmsr.study.backgrounds import BackgroundsConfig
+    from iclmsr.study.pictures import draw_pictures
+
+    places = dict(word.split("=", 1) for word in named)
+    default = _settings_of(next(iter(places.values())))
+    settings = parse_options(BackgroundsConfig, default, rest)
+    encoders = {name: load_encoder(place) for name, place in places.items()}
+    for name, numbers in draw_pictures(encoders, settings, known.out).items():
+        print(f"{name}: {json.dumps(numbers)}")
+    print(f"wrote neighbours.png, saliency.png, variants.png and pictures.json to {known.out}")
+
+
 def _show(words: list[str]) -> None:
     """Print a study as far as it is, and draw its figures anew: iclmsr study show FOLDER."""
     if len(words) != 1:
@@ -129,6 +157,7 @@ COMMANDS: dict[str, Verb] = {
     "backgrounds": _backgrounds,
     "compare": _compare,
     "sweep": _sweep,
+    "pictures": _pictures,
     "show": _show,
 }
 
@@ -177,12 +206,19 @@ def _value(word: str) -> Any:
         return word
 
 
-def _masks_of(run: Path) -> Path | str | None:
-    """Where the masks of a run's images lie."""
+def _settings_of(source: str) -> "BackgroundsConfig":
+    """The data that a run was pretrained on, with masks; of another encoder, none are known."""
+    from dataclasses import replace
+
     from iclmsr.config import PretrainConfig, decode
     from iclmsr.runs import RunFolder
+    from iclmsr.study.backgrounds import BackgroundsConfig
 
-    return decode(PretrainConfig, RunFolder.open(run).config()).data.masks
+    run = Path(source)
+    if not (run / "config.json").is_file():
+        return BackgroundsConfig()
+    data = decode(PretrainConfig, RunFolder.open(run).config()).data
+    return BackgroundsConfig(data=replace(data, limit=None, variant="original"))
 
 
 def _render(out: Path) -> None:

@@ -4,12 +4,14 @@
 They need masks at training time and are what a regularizer without masks is compared with.
 """
 
+from hashlib import sha256
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from iclmsr.data.composite import composite, inpainted
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.seeds import generator
 
@@ -98,3 +100,13 @@ def draw_donors(
     first, second = pairs[changed[pairs[:, 0]]].unbind(1)
     donors[second] = first
     return donors
+
+
+def fingerprint(images: ImageSet | FileSet, *, masks: bool) -> str:
+    """What a run's data are known by: images and labels, and their masks where it uses them."""
+    known = images.fingerprint()
+    if not masks:
+        return known
+    assert isinstance(images, ImageSet), "checked when the run began"
+    assert images.masks is not None, "checked when the run began"
+    return f"{known}, masks {sha256(images.masks.numpy().data).hexdigest()}"

@@ -51,13 +51,20 @@ class Files(NamedTuple):
         folders = self.tree.folders()
         if "train" not in folders:
             return ()
-        classes = self.tree.folders("train")
+        classes = self._folders("train")
         return tuple(
             name
             for name in folders
             if split_in(self.tree, name, self.rules) == name and name != "test"
-            if self.tree.folders(name) == classes
+            if self._folders(name) == classes
         )
+
+    def _folders(self, name: str) -> list[str]:
+        """The folders in a folder; none where it cannot be listed, which is no split then."""
+        try:
+            return self.tree.folders(name)
+        except IclmsrError:
+            return []
 
     def listing(self, split: str) -> Listing:
         """The images of ``"train"``, ``"test"`` or one of the others.

@@ -50,7 +50,7 @@ def saliency_maps(
     if height != width:
         raise IclmsrError(f"saliency needs square images, got {height} x {width} pixels")
     make = gradient_maps if is_resnet(encoder.network) else occlusion_maps
-    config = replace(views, size=height, weak=())
+    config = replace(views, size=height)
     total = torch.zeros(len(images), height, width)
     shift, scale = (torch.tensor(x)[:, None, None] for x in (encoder.mean, encoder.std))
     for number in range(count):

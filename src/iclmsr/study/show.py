@@ -45,7 +45,8 @@ def render(out: Path) -> None:
 
 def show_backgrounds(found: dict[str, Any]) -> None:
     """Prints what the background challenge found of one encoder."""
-    table = Table(title=f"{found['encoder']}: top-1 accuracy, percent")
+    print(f"{found['encoder']}: top-1 accuracy, percent")
+    table = Table()
     table.add_column("images")
     for name in ("linear probe", "5-nn"):
         table.add_column(name, justify="right")
