@@ -181,7 +181,7 @@ def _layer(network: nn.Module, name: str | None) -> nn.Module:
                 "use occlusion_maps, which needs none"
             )
         return last
-    known = dict(network.named_modules())
+    known: dict[str, nn.Module] = dict(network.named_modules())
     if not name or name not in known:
         raise IclmsrError(f"no layer {name!r} in the encoder: {nearest(name, known)}")
     return known[name]
