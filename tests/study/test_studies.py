@@ -205,7 +205,7 @@ def test_the_challenge_tells_who_looks_at_the_background(tmp_path, middle):
         assert results["mixed_next"]["knn"] < 10
         assert measures["background_only"]["knn"] > 90
         assert measures["variance_background"] > 0.9
-    assert measures["worst_group"]["knn"] == (100 if middle else 0)
+    assert measures["worst_group"]["knn"]["accuracy"] == (100 if middle else 0)
 
 
 def test_the_challenge_needs_masks(tmp_path):

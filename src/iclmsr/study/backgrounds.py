@@ -143,10 +143,7 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
         kind: worst_group(hits, swapped.labels, swapped.backgrounds, least=config.least)
         for kind, hits in right.items()
     }
-    measures["worst_group"] = {
-        kind: known["accuracy"] for kind, known in groups.items() if known is not None
-    }
-    measures["groups"] = groups
+    measures["worst_group"] = {kind: known for kind, known in groups.items() if known is not None}
     if train.backgrounds is not None:
         measures |= _decodability(judge, train, Features(seen.features, swapped.backgrounds))
     measures |= swap_similarity(features["original"].features, features["mixed_rand"].features)
