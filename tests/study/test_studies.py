@@ -115,10 +115,18 @@ def test_a_cell_that_another_process_makes_is_missing(tmp_path):
     found = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
     folder = tmp_path / found["rows"][0]["run"]
     (folder / "encoder.safetensors").unlink()
+    (folder / "backgrounds-test.json").unlink()
     with RunFolder.open(folder).lock():
         busy = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
     assert busy["rows"] == []
     assert busy["missing"] == ["simclr_plain_seed-0"]
+
+
+def test_what_another_process_has_made_is_in_the_table(tmp_path):
+    """Two processes, one seed each, under one plan of both."""
+    compare({"simclr": TINY}, ["plain"], [1], tmp_path, SETTINGS, say=silent)
+    found = compare({"simclr": TINY}, ["plain"], [0, 1], tmp_path, SETTINGS, say=silent)
+    assert [row["seed"] for row in found["rows"]] == [0, 1]
 
 
 def test_sweep_has_plain_beside_it(tmp_path):

@@ -73,52 +73,50 @@ def run_cells(
             :func:`iclmsr.pretrain.pretrain`.
     """
     head = {"study": study, **(about or {}), "settings": encode(settings)}
-    rows: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(cells, 1):
         folder = out / "cells" / cell.name
         say(f"{number} of {len(cells)}: {cell.name}")
         if finish(cell.config, folder) == "busy":
             say(f"{cell.name} is being made by another process")
             continue
-        rows[cell.name] = _row(cell, folder, out, judged, settings, judge(cell))
-        _write(out, head, cells, rows)
-    return _write(out, head, cells, rows)
+        if _said(folder / judged, settings) is None:
+            found = judge(cell)(load_encoder(folder))
+            write_json(folder / judged, {"settings": encode(settings), **found})
+        _write(out, head, cells, judged, settings)
+    return _write(out, head, cells, judged, settings)
 
 
-def _row(
-    cell: Cell, folder: Path, out: Path, judged: str, settings: Any, judge: Judge
-) -> dict[str, Any]:
-    """A finished cell's row, judged if it has not been."""
-    path, wanted = folder / judged, encode(settings)
-    known = read_json(path) if path.exists() else {}
-    if known.get("settings") != wanted:
-        known = {"settings": wanted, **judge(load_encoder(folder))}
-        write_json(path, known)
-    epochs = [record for record in RunFolder(folder).metrics() if record["event"] == "epoch"]
-    return {
-        "base": cell.base,
-        "arm": cell.arm,
-        "seed": cell.config.seed,
-        **cell.more,
-        "run": folder.relative_to(out).as_posix(),
-        "steps": epochs[-1]["step"],
-        "seconds": round(sum(record["seconds"] for record in epochs), 2),
-        **{name: value for name, value in known.items() if name != "settings"},
-    }
+def _said(path: Path, settings: Any) -> dict[str, Any] | None:
+    """What a judge with these settings said of a cell, or None."""
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    return known if known.pop("settings", None) == encode(settings) else None
 
 
 def _write(
-    out: Path,
-    head: dict[str, Any],
-    cells: Sequence[Cell],
-    rows: dict[str, dict[str, Any]],
+    out: Path, head: dict[str, Any], cells: Sequence[Cell], judged: str, settings: Any
 ) -> dict[str, Any]:
-    """The study's file as far as it is."""
-    value = {
-        **head,
-        "rows": [rows[cell.name] for cell in cells if cell.name in rows],
-        "missing": [cell.name for cell in cells if cell.name not in rows],
-        "environment": environment(min(cell.config.seed for cell in cells)),
-    }
+    """The study's file as far as it is, whoever made the cells."""
+    rows, missing = [], []
+    for cell in cells:
+        folder = out / "cells" / cell.name
+        known = _said(folder / judged, settings)
+        if known is None:
+            missing.append(cell.name)
+            continue
+        epochs = [record for record in RunFolder(folder).metrics() if record["event"] == "epoch"]
+        rows.append(
+            {
+                "base": cell.base,
+                "arm": cell.arm,
+                "seed": cell.config.seed,
+                **cell.more,
+                "run": folder.relative_to(out).as_posix(),
+                "steps": epochs[-1]["step"],
+                "seconds": round(sum(record["seconds"] for record in epochs), 2),
+                **known,
+            }
+        )
+    seeds = [cell.config.seed for cell in cells]
+    value = {**head, "rows": rows, "missing": missing, "environment": environment(min(seeds))}
     write_json(out / f"{head['study']}.json", value)
     return value
