@@ -13,7 +13,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.networks import EncoderConfig, initial_encoder
 from iclmsr.study.look import save
 from iclmsr.study.saliency import energy_on, foreground_focus, saliency_grid, saliency_maps
-from iclmsr.study.similarity_maps import gradient_maps
+from iclmsr.study.similarity_maps import gradient_maps, occlusion_maps
 
 STILL = ViewConfig(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter_probability=0)
 STILL = replace(STILL, grayscale=0.0)
@@ -40,6 +40,14 @@ def test_a_still_view_is_the_image_itself(twins):
     inputs = (full.images / 255 - 0.5) / 0.25
     expected = gradient_maps(encoder.network, inputs, inputs)
     assert torch.allclose(maps, expected, atol=1e-5)
+
+
+def test_a_map_too_coarse_for_gradients_is_made_by_occlusion(twins):
+    few = twins[0].take(torch.arange(2))
+    encoder = loaded(initial_encoder(EncoderConfig(stem="small", width=4), seed=0).eval())
+    inputs = (few.images / 255 - 0.5) / 0.25
+    expected = occlusion_maps(encoder.network, inputs, inputs)
+    assert torch.allclose(saliency_maps(encoder, few, STILL, count=1), expected, atol=1e-4)
 
 
 def test_maps_come_from_the_seed_alone(twins):

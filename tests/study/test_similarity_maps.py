@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from iclmsr.errors import IclmsrError
 from iclmsr.networks import EncoderConfig, initial_encoder
-from iclmsr.study.similarity_maps import gradient_maps, occlusion_maps, similarity_maps
+from iclmsr.study.similarity_maps import gradient_maps, is_fine, occlusion_maps, similarity_maps
 
 SIDE = 16
 
@@ -67,8 +67,8 @@ def test_gradient_against_a_written_out_formula():
     network.eval()
     with torch.no_grad():
         other, own = network(second), network(first)
-    found = similarity_maps(network, first, second)
-    assert found.shape[1:] == (4, 4)  # layer4 of 16 pixels has 2 x 2 places: too coarse
+    found = similarity_maps(network, first, second, layer="network.layer3")
+    assert found.shape[1:] == (4, 4)
     inner = network.network
     x = inner.maxpool(inner.relu(inner.bn1(inner.conv1(first))))
     a = inner.layer3(inner.layer2(inner.layer1(x))).detach().requires_grad_()
@@ -86,6 +86,7 @@ def test_before_relu_the_map_of_the_last_convolution_adds_up_to_the_cosine():
     network = encoder().eval()
     first, second = views(), views(seed=1)
     raw = similarity_maps(network, first, second, layer="network.layer4")
+    assert torch.equal(raw, similarity_maps(network, first, second))
     with torch.no_grad():
         cosine = F.cosine_similarity(network(first), network(second))
     assert torch.allclose(raw.mean((1, 2)) * raw[0].numel(), cosine, atol=1e-5)
@@ -109,7 +110,7 @@ def test_maps_are_shares_and_the_network_leaves_as_it_came(make):
     assert not network.network.bn1.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
-    assert not network.network.layer3._forward_hooks
+    assert not network.network.layer4._forward_hooks
     alone = make(network, first[1:2], second[1:2])
     assert torch.allclose(maps[1:2], alone, atol=1e-6)  # images do not see one another
 
@@ -122,6 +123,12 @@ def test_what_follows_may_work_in_place():
     expected = similarity_maps(other, views(), views(seed=1), layer="0")
     assert (expected < 0).any()
     assert torch.equal(similarity_maps(one, views(), views(seed=1), layer="0"), expected)
+
+
+def test_a_map_is_fine_from_4_places_on():
+    assert is_fine(encoder(), torch.zeros(1, 3, 32, 32))
+    assert not is_fine(encoder("small"), torch.zeros(1, 3, 32, 32))
+    assert not is_fine(Corner(), torch.zeros(1, 3, SIDE, SIDE))
 
 
 def test_a_blank_map_stays_blank():

@@ -13,6 +13,7 @@ import torch
 from iclmsr.data.classes import shown
 from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder
 from iclmsr.data.names import printable
+from iclmsr.data.scene_groups import groups_of
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
@@ -201,7 +202,7 @@ def split_scenes(tree: Tree, classes: Sequence[str], config: ComposeConfig) -> S
         IclmsrError: There are too few classes or scenes, or the groups name others.
     """
     train, test = _listings(tree, Rules(FOLDERS))
-    groups = _groups(train, classes, config)
+    groups = groups_of(train, classes, config.groups)
     images: dict[str, list[list[str]]] = {name: [] for name in FRONTS}
     for members in groups.values():
         for split in FRONTS:
@@ -291,54 +292,3 @@ def _object_of(path: str, pattern: str) -> str:
             f"{printable(path)}"
         )
     return found
-
-
-def _groups(
-    listing: Listing, classes: Sequence[str], config: ComposeConfig
-) -> dict[str, tuple[str, ...]]:
-    """The scene classes of each group, in the order of the groups' names."""
-    count, there = len(classes), listing.classes
-    if config.groups is not None:
-        found = _read_groups(config.groups)
-        unknown = {name for members in found.values() for name in members} - set(there)
-        if unknown:
-            raise IclmsrError(
-                f"--groups {config.groups} names scene classes that are not in "
-                f"{listing.tree.where('')}: {shown(unknown)}"
-            )
-        if len(found) != count:
-            raise IclmsrError(
-                f"--groups {config.groups} has {len(found)} groups for {count} object classes "
-                f"({shown(classes)}): name one for each"
-            )
-        return found
-    if len(there) < count:
-        raise IclmsrError(
-            f"{listing.tree.where('')} has {len(there)} scene classes for {count} object classes: "
-            "there must be one for each at least"
-        )
-    width = len(str(count - 1))
-    return {f"group{k:0{width}d}": there[k::count] for k in range(count)}
-
-
-def _read_groups(path: Path) -> dict[str, tuple[str, ...]]:
-    """A file of groups, sorted by name."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise IclmsrError(f"cannot read --groups {printable(path)}: {reason}") from error
-    groups: dict[str, tuple[str, ...]] = {}
-    taken: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        name, colon, members = (part.strip() for part in text.partition(":"))
-        twice = name in groups or taken.intersection(members.split())
-        if not (name and colon and members) or twice:
-            what = "a name or scene class for the second time" if twice else "no GROUP: CLASS ..."
-            raise IclmsrError(f"--groups {printable(path)}, line {number}: {what}: {text!r}")
-        groups[name] = tuple(members.split())
-        taken.update(members.split())
-    return dict(sorted(groups.items()))

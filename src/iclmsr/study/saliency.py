@@ -15,7 +15,7 @@ from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
 from iclmsr.study.look import INK, show_image
-from iclmsr.study.similarity_maps import gradient_maps, is_resnet, occlusion_maps, unit_energy
+from iclmsr.study.similarity_maps import gradient_maps, is_fine, occlusion_maps, unit_energy
 
 BATCH = 64
 """Images that an encoder sees at a time."""
@@ -27,7 +27,8 @@ def saliency_maps(
     """What the similarity of images to views of themselves rests on, a map an image.
 
     An image as it is is compared with ``count`` augmented views of it, and the maps' mean is
-    taken. A ResNet gets :func:`gradient_maps`, any other encoder :func:`occlusion_maps`.
+    taken. A ResNet whose last map has at least 4 x 4 places gets :func:`gradient_maps`, any other
+    encoder :func:`occlusion_maps`.
 
     Args:
         encoder: Any.
@@ -49,7 +50,8 @@ def saliency_maps(
     height, width = images.images.shape[2:]
     if height != width:
         raise IclmsrError(f"saliency needs square images, got {height} x {width} pixels")
-    make = gradient_maps if is_resnet(encoder.network) else occlusion_maps
+    fine = is_fine(encoder.network, torch.zeros(1, 3, height, width))
+    make = gradient_maps if fine else occlusion_maps
     config = replace(views, size=height)
     total = torch.zeros(len(images), height, width)
     shift, scale = (torch.tensor(x)[:, None, None] for x in (encoder.mean, encoder.std))

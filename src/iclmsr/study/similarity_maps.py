@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import IclmsrError, nearest
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")
-"""Where a ResNet's feature maps leave, from early to late."""
+LAST_STAGE = "layer4"
+"""Where a ResNet's last feature map leaves."""
 PLACES = 4
 """A map needs so many places to a side to tell an object from what is around it."""
 
@@ -33,7 +33,8 @@ def gradient_maps(
         first: (B, 3, H, W), normalized.
         second: (B, 3, H, W), normalized.
         layer: Name of the submodule whose output (B, C, h, w) is A; None takes a ResNet's last
-            stage with a map of at least 4 x 4 places, or its largest.
+            stage. With an earlier one the map may be far from what covering parts of the view
+            shows, see :func:`is_fine`.
 
     Returns:
         (B, H, W) float32 >= 0; each sums to 1, or is 0 everywhere.
@@ -61,36 +62,31 @@ def similarity_maps(
 
     Args and Raises: as there.
     """
-    found: dict[str, Tensor] = {}
-    chosen = _layers(network, layer)
+    found: list[Tensor] = []
 
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output)
-                raise IclmsrError(
-                    f"layer {name!r} gives no map (B, C, h, w) but {shape}: name a convolutional "
-                    "layer, or use occlusion_maps"
-                )
-            found[name] = output
-            return output.clone()  # what follows may work in place
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise IclmsrError(
+                f"layer {layer!r} gives no map (B, C, h, w) but {shape}: name a convolutional "
+                "layer, or use occlusion_maps"
+            )
+        found.append(output)
+        return output.clone()  # what follows may work in place
 
-        return hook
+    chosen = _layer(network, layer)
 
     with _evaluated(network), torch.enable_grad():
         with torch.no_grad():
             other = _features(network, second)
-        hooks = [module.register_forward_hook(keep(name)) for name, module in chosen.items()]
+        hook = chosen.register_forward_hook(keep)
         try:
             own = _features(network, first.detach().clone().requires_grad_())
         finally:
-            for hook in hooks:
-                hook.remove()
+            hook.remove()
         scale = (own.norm(dim=1) * other.norm(dim=1)).detach().clamp_min(1e-12)
         similarity = ((own * other).sum(1) / scale).sum()
-        sides = {name: min(map.shape[2:]) for name, map in found.items()}
-        fine = [name for name, side in sides.items() if side >= PLACES]
-        activation = found[fine[-1] if fine else max(sides, key=sides.__getitem__)]
+        (activation,) = found
         (gradient,) = torch.autograd.grad(similarity, activation)
     return (gradient.mean((2, 3), keepdim=True) * activation).sum(1).detach().float()
 
@@ -152,9 +148,20 @@ def occlusion_maps(
     return unit_energy((fall / covered).relu())
 
 
-def is_resnet(network: nn.Module) -> bool:
-    """Whether a network, or the one in our encoder, has a ResNet's stages."""
-    return any(hasattr(_inner(network), name) for name in STAGES)
+def is_fine(network: nn.Module, view: Tensor) -> bool:
+    """Whether a network is a ResNet whose last map of a view has at least 4 x 4 places.
+
+    Only there is :func:`gradient_maps` to be believed: the last map's weights are exact, an
+    earlier one's are means over places that differ. With 2 x 2 places the foreground is no place
+    of its own.
+
+    Args:
+        network: As :func:`gradient_maps` takes it.
+        view: (1, 3, H, W).
+    """
+    if not hasattr(_inner(network), LAST_STAGE):
+        return False
+    return min(similarity_maps(network, view, view).shape[1:]) >= PLACES
 
 
 def _inner(network: nn.Module) -> nn.Module:
@@ -163,24 +170,21 @@ def _inner(network: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else network
 
 
-def _layers(network: nn.Module, layer: str | None) -> dict[str, nn.Module]:
-    """The layers that may give the map, from early to late."""
-    if layer is not None:
-        known = dict(network.named_modules())
-        if not layer or layer not in known:
-            raise IclmsrError(
-                f"no layer {layer!r} in the encoder: its top layers are "
-                + ", ".join(name for name, _ in _inner(network).named_children())
-            )
-        return {layer: known[layer]}
+def _layer(network: nn.Module, name: str | None) -> nn.Module:
+    """The layer of that name, or a ResNet's last stage."""
     inner = _inner(network)
-    found = {name: getattr(inner, name) for name in STAGES if hasattr(inner, name)}
-    if not found:
-        raise IclmsrError(
-            f"{type(inner).__name__} is no ResNet: name the layer of its last feature map, or "
-            "use occlusion_maps, which needs none"
-        )
-    return found
+    if name is None:
+        last = getattr(inner, LAST_STAGE, None)
+        if not isinstance(last, nn.Module):
+            raise IclmsrError(
+                f"{type(inner).__name__} is no ResNet: name the layer of its last feature map, or "
+                "use occlusion_maps, which needs none"
+            )
+        return last
+    known = dict(network.named_modules())
+    if not name or name not in known:
+        raise IclmsrError(f"no layer {name!r} in the encoder: {nearest(name, known)}")
+    return known[name]
 
 
 def _features(network: nn.Module, views: Tensor) -> Tensor:
