@@ -23,6 +23,7 @@ def test_states(tmp_path):
     assert (found["half"].epochs_done, found["half"].epochs) == (2, 4)
     assert found["finished"].last == {"linear": 60.0, "knn": 50.0}
     assert found["half"].last == {}
+    assert not found["finished"].best_online
     with RunFolder(half).lock():
         assert status(half).state == "running"
     assert status(half).state == "resumable"
@@ -43,15 +44,17 @@ def test_last_and_best_of_online_and_final_accuracy(tmp_path):
     run = write_run(tmp_path / "run", done=3, evaluated=False)
     folder = RunFolder(run)
     for epoch, linear, knn in ((1, 30.0, 20.0), (2, 45.0, 41.0), (3, 40.0, 42.0)):
-        folder.log(event="online", epoch=epoch, step=epoch, linear=linear, knn=knn)
+        folder.log(event="online", epoch=epoch, step=epoch, linear_top1=linear, knn_top1=knn)
     known = status(run)
     assert known.online
+    assert known.best_online
     assert known.last == {"linear": 40.0, "knn": 42.0}
     assert known.best == {"linear": 45.0, "knn": 42.0}
     results = {"encoder": {"linear": {"top1": 44.0}, "knn": {"top1": 43.0}}}
     write_json(run / "evaluation.json", {"results": results})
     known = status(run)
     assert not known.online
+    assert known.best_online  # of the linear probe
     assert known.last == {"linear": 44.0, "knn": 43.0}
     assert known.best == {"linear": 45.0, "knn": 43.0}
 

@@ -69,7 +69,7 @@ def runs_command(words: list[str]) -> None:
             f"{one.epochs_done}/{one.epochs}",
             one.state,
             ("~" if one.online else "") + _pair(one.last),
-            _pair(one.best),
+            ("~" if one.best_online else "") + _pair(one.best),
             one.active,
         )
     console = Console()

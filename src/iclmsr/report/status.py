@@ -35,6 +35,7 @@ class Status:
             of the last online one where there was none after pretraining.
         best: The best of all of these.
         online: Whether ``last`` is of an online evaluation, on a part of the images.
+        best_online: Whether one of ``best`` is.
         note: What is the matter.
     """
 
@@ -49,6 +50,7 @@ class Status:
     last: dict[str, float]
     best: dict[str, float]
     online: bool
+    best_online: bool
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def status(path: Path) -> Status:
     empty: dict[str, Any] = {
         "recipe": "", "data": "", "seed": None, "epochs_done": 0, "epochs": 0,
         "active": _active(path), "last": {}, "best": {}, "online": False,
+        "best_online": False,
     }  # fmt: skip
     try:
         config = folder.config()
@@ -116,6 +119,9 @@ def status(path: Path) -> Status:
     for one in every:
         for name, value in one.items():
             known["best"][name] = max(value, known["best"].get(name, value))
+    known["best_online"] = any(
+        value > final.get(name, -1.0) for name, value in known["best"].items()
+    )
     return Status(path=path, state=_state(folder, known), **known)
 
 
