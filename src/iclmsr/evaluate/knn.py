@@ -115,8 +115,8 @@ def neighbours(
     Source: none. Departure: none.
 
     >>> one = Features(torch.tensor([[0.0], [1.0], [5.0]]), torch.zeros(3))
-    >>> [found.places[:, 1].tolist() for found in neighbours(one, one, k=2)]
-    [[1, 0, 1]]
+    >>> next(neighbours(one, one, k=2)).places[:, 1].tolist()
+    [1, 0, 1]
     """
     if not 1 <= k <= len(train.features):
         raise IclmsrError(f"k must be in [1, {len(train.features)}], the training set, got {k}")
