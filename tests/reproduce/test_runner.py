@@ -146,15 +146,20 @@ def test_ctrl_c_says_what_to_type_and_that_gives_the_same_encoder(root, tmp_path
     assert values[0] == values[1]
 
 
-def test_ctrl_c_while_judging(root, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_judging(number, root, tmp_path, capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+
     def stop(*_, **__):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(60)
 
     monkeypatch.setattr("iclmsr.reproduce.runner.evaluate", stop)
     given = words(root, tmp_path / "grid", methods=("simclr",), seeds=("0",))
     code, _, error = run(*given, capsys=capsys)
-    assert code == 130
+    assert code == 128 + number
     assert f"go on with: iclmsr {shlex.join(given)}" in error
+    assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.undo()
     assert run(*given, capsys=capsys)[0] == 0
 

@@ -2,6 +2,7 @@
 """Making the cells of the grid: each once, by whichever process comes first."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.evaluate import EvaluateConfig, evaluate
 from iclmsr.files import read_json, write_json
 from iclmsr.grid import finish
-from iclmsr.interruption import Interrupted
+from iclmsr.interruption import Interrupted, stop_at_once
 from iclmsr.reproduce.cells import Cell
 from iclmsr.runs import Busy, RunFolder
 
@@ -60,14 +61,16 @@ def reproduce(
         for cell in left:
             done = sum(_finished(each, out) for each in cells)
             try:
-                if _make(cell, out, sources[cell.dataset], say):
+                with stop_at_once():
+                    own = _make(cell, out, sources[cell.dataset], say)
+                if own:
                     made += 1
                     say(f"{cell.folder} is finished, with {done} before it of {len(cells)}")
                     changed()
             except (Interrupted, KeyboardInterrupt) as stop:
-                signal = stop.exit_code - 128 if isinstance(stop, Interrupted) else 2
+                number = stop.exit_code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
                 raise Interrupted(
-                    signal,
+                    number,
                     f"stopped in {out / cell.folder}, {done} of {len(cells)} cells are finished; "
                     f"go on with: {again}",
                 ) from stop
