@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One process for each core, and one for all tests of a file: some share what takes long to make.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long check docs clean
@@ -18,7 +20,7 @@ demo: $(VENV)/installed
 	@n=1; while [ -e runs/demo-$$n ]; do n=$$((n + 1)); done; $(BIN)/iclmsr demo --out runs/demo-$$n
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m long

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thread: the networks here are tiny, and two threads on a busy machine wait for each other."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["ICLMSR_CACHE"] = tempfile.mkdtemp(prefix="iclmsr-cache-")  # nobody else's
 
 import pytest
 import torch
+
+atexit.register(shutil.rmtree, os.environ["ICLMSR_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

@@ -213,3 +213,13 @@ def test_a_reader_that_has_enough_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "{\n"
     assert done.stderr == ""
+
+
+def test_options_of_each_view():
+    from iclmsr.config import PretrainConfig
+
+    words = ["--views.blur", "1.0", "0.1", "--views.solarize", "0.2"]
+    views = parse_options(PretrainConfig, PretrainConfig(), words).views
+    assert (views.blur, views.solarize) == ((1.0, 0.1), 0.2)
+    views = parse_options(PretrainConfig, PretrainConfig(views=views), ["--views.blur", "0"]).views
+    assert (views.blur, views.solarize) == (0.0, 0.2)

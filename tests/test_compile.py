@@ -32,7 +32,7 @@ def _small_encoder(monkeypatch):
         ]
         return Encoder(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 8)
 
-    monkeypatch.setattr("iclmsr.stages.initial_encoder", build)
+    monkeypatch.setattr("iclmsr.stages.starting_encoder", build)
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()

@@ -7,6 +7,7 @@ import pytest
 
 from iclmsr.config import MSRConfig, PretrainConfig, decode, encode
 from iclmsr.data.sources import DataConfig
+from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
@@ -25,6 +26,7 @@ def test_changed_values_survive_json():
         method=SimCLRConfig(temperature=0.2),
         encoder=EncoderConfig("vit_tiny_patch16_224", options={"img_size": 32}),
         data=DataConfig(root=Path("/somewhere"), limit=7),
+        views=ViewConfig(blur=(1.0, 0.1), solarize=0.3),
         msr=MSRConfig(enabled=True, temperature=0.1, inner_lr=None),
     )
     assert decode(PretrainConfig, json.loads(json.dumps(encode(config)))) == config

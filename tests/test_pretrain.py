@@ -21,6 +21,7 @@ from iclmsr.data.batches import Epoch
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
+from iclmsr.encoders import Preprocessing
 from iclmsr.errors import IclmsrError
 from iclmsr.files import write_json
 from iclmsr.methods.simclr import SimCLRConfig
@@ -122,6 +123,7 @@ def test_training_moves_theta_and_psi_and_lowers_the_loss(tmp_path):
     state = final_state(run)["stages"]
     assert not torch.equal(start.msr.logits, state["msr"]["logits"])
     trained, metadata = read_encoder(run / "encoder.safetensors")
+    assert metadata.pop("preprocessing") == Preprocessing.of(TINY.data).to_json()
     assert metadata == {"epoch": 12, "step": 48}
     initial = initial_encoder(TINY.encoder, TINY.seed).state_dict()
     moved = [not torch.equal(v, initial[name]) for name, v in trained.state_dict().items()]

@@ -12,7 +12,9 @@ from iclmsr.commands.data import COMMANDS as COMMANDS_OF_DATA
 from iclmsr.commands.reproduce import COMMANDS as COMMANDS_OF_REPRODUCE
 from iclmsr.commands.reproduce import ask
 from iclmsr.config import PretrainConfig
+from iclmsr.embed.files import EmbedConfig
 from iclmsr.evaluate import EvaluateConfig
+from iclmsr.export import FORMATS
 from iclmsr.masks.named import MaskConfig
 from iclmsr.options import parse_options
 from iclmsr.recipes import RECIPES, recipe
@@ -55,6 +57,10 @@ def test_commands_are_understood(page, line):
         assert words[0] in COMMANDS_OF_DATA
     elif verb == "masks":
         parse_options(MaskConfig, MaskConfig(), words[2:])
+    elif verb == "export":
+        assert words[words.index("--format") + 1] in FORMATS
+    elif verb == "embed":
+        parse_options(EmbedConfig, EmbedConfig(), without(words[2:], "-o"))
     elif verb == "evaluate":
         parse_options(EvaluateConfig, EvaluateConfig(), words[1:])
     elif verb == "reproduce" and words[0] == "table":

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs on shards from a URL: fetched by workers when needed, exact, stopped by an outage."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import flaky
 import numpy as np
@@ -9,9 +11,11 @@ import pytest
 import torch
 from bits import assert_same
 from PIL import Image
+from ranks import on_ranks
 
 from iclmsr import checkpoint
 from iclmsr.config import CheckpointConfig, PretrainConfig
+from iclmsr.data.feed import Streamed
 from iclmsr.data.file_set import SHARDS_MIXED
 from iclmsr.data.shard_writer import shard
 from iclmsr.data.sources import DataConfig, load, open_split
@@ -21,6 +25,8 @@ from iclmsr.errors import IclmsrError
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.pretrain import pretrain, resume
+from iclmsr.runs import RunFolder
+from iclmsr.session import Session
 
 IMAGES = 60
 
@@ -99,3 +105,58 @@ def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
         server.always = None
         resume(tmp_path / "cut")
     assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
+
+
+def share(world, urls, folder):
+    """Trains as a node of its own, from the newest checkpoint on; the images of each batch."""
+    os.environ["ICLMSR_CACHE"] = f"{folder}/node{world.rank}"
+    config, seen = run_on(urls[world.rank], 0), []
+    config = replace(config, checkpoint=replace(config.checkpoint, every_steps=2))
+    run, fetch = RunFolder(Path(folder) / "run"), Streamed.fetch
+
+    def record(self, index):
+        seen.append(index.tolist())
+        return fetch(self, index)
+
+    Streamed.fetch = record
+    images = open_split(config.data, "pretrain")
+    session = Session(config, run, images, world, torch.device("cpu"))
+    session.restore(checkpoint.load_newest(run.checkpoints))
+    session.run()
+    Streamed.fetch = fetch
+    return seen, images.tree.shards_of(images.files).tolist()
+
+
+def test_ranks_fetch_their_own_shards_and_resume_exactly(shards, tmp_path):
+    steps = IMAGES // 8  # 7 an epoch
+    RunFolder.create(tmp_path / "run", {}, {})
+    with flaky.serve(shards) as one, flaky.serve(shards) as other:
+        urls = [one.url, other.url]
+        seen, (_, where) = zip(*on_ranks(share, 2, urls, str(tmp_path)), strict=True)
+        fetched = [[path for path, *_ in server.requests] for server in (one, other)]
+        for epoch in range(2):
+            images = [
+                image for rank in seen for batch in rank[epoch * steps :][:steps] for image in batch
+            ]
+            assert len(images) == len(set(images)) == steps * 8
+        shared = set(fetched[0]) & set(fetched[1])
+        assert len(shared) <= 1  # by images of both: the shards do not divide evenly
+        assert all(len(paths) == len(set(paths)) for paths in fetched)  # nothing again in epoch 2
+        assert len(set().union(*fetched)) == len(set(where))
+
+        whole = checkpoint.load(checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1])
+        for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[2:]:
+            path.unlink()  # 4 steps are done
+        again = [found for found, _ in on_ranks(share, 2, urls, str(tmp_path))]
+        assert again == [rank[4:] for rank in seen]
+        state = checkpoint.load(checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1])
+        assert_same(state["stages"], whole["stages"])
+
+        for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[2:]:
+            path.unlink()
+        ((alone, _),) = on_ranks(share, 1, urls, str(tmp_path))
+    # The epoch under way ends in its own order; the next one has that of one rank.
+    assert alone[: steps - 4] == [a + b for a, b in zip(*seen, strict=True)][4:steps]
+    rest = [image for batch in alone[steps - 4 :] for image in batch]
+    assert len(rest) == len(set(rest)) == steps * 8
+    assert alone[steps - 4 :] != [a + b for a, b in zip(*seen, strict=True)][steps:]

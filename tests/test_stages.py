@@ -53,6 +53,30 @@ def test_theta_steps_on_both_losses_at_the_rate_given():
     assert torch.equal(trained.msr.logits, byhand.msr.logits)
 
 
+def test_psi_learnt_jointly_goes_downhill_on_the_interventional_loss():
+    """Theta steps as ever; psi by -0.25 times the gradient of 0.5 L_do."""
+    trained, byhand, plain = stages(learnt="jointly"), stages(), stages()
+    trained.theta_step(views(1), PLACE, lr=0.05, progress=0.1)
+    plain.theta_step(views(1), PLACE, lr=0.05, progress=0.1)
+    for after, same in zip(trained.method.parameters(), plain.method.parameters(), strict=True):
+        assert torch.allclose(after, same, rtol=1e-5, atol=1e-7)
+    embeddings = byhand.method(views(1))
+    (slope,) = torch.autograd.grad(
+        0.5 * byhand.msr(*embeddings, fixed=False), list(byhand.msr.parameters())
+    )
+    assert slope.abs().max() > 0
+    expected = byhand.msr.logits - 0.25 * slope
+    assert torch.allclose(trained.msr.logits, expected, rtol=1e-4, atol=1e-7)
+    assert trained.msr.logits.grad is None
+
+
+def test_psi_never_learnt_stays():
+    trained = stages(learnt="never")
+    before = trained.msr.logits.clone()
+    trained.theta_step(views(1), PLACE, lr=0.05, progress=0.1)
+    assert torch.equal(trained.msr.logits, before)
+
+
 def test_the_regularizer_takes_the_base_methods_temperature():
     assert stages().msr.temperature == 0.3
     assert stages(temperature=0.7).msr.temperature == 0.7

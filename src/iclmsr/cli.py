@@ -11,21 +11,32 @@ from typing import Any
 from iclmsr import __version__
 from iclmsr.commands.data import data_command
 from iclmsr.commands.demo import demo_command
+from iclmsr.commands.embed import embed_command, search_command
 from iclmsr.commands.evaluate import evaluate_command
+from iclmsr.commands.export import export_command
 from iclmsr.commands.masks import mask_command
 from iclmsr.commands.pretrain import pretrain_command
 from iclmsr.commands.recipes import recipes_command
+from iclmsr.commands.report import report_command
 from iclmsr.commands.reproduce import reproduce_command
+from iclmsr.commands.runs import runs_command
 from iclmsr.commands.scm import scm_command
+from iclmsr.commands.study import study_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Verb, listing
 
 VERBS: dict[str, Verb] = {
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
+    "study": study_command,
+    "export": export_command,
+    "embed": embed_command,
+    "search": search_command,
     "data": data_command,
     "recipes": recipes_command,
     "reproduce": reproduce_command,
+    "runs": runs_command,
+    "report": report_command,
     "masks": mask_command,
     "scm": scm_command,
     "demo": demo_command,

@@ -33,6 +33,9 @@ class MSRConfig:
     source: Source = "static"
     """static: A_s is a learnable matrix; features: an MLP on both views' encoder features makes
     it per image; features-attached: the same, with gradient into the encoder in stage 2."""
+    learnt: Literal["stage-2", "jointly", "never"] = "stage-2"
+    """How psi is learnt: by the meta-gradient of stage 2 (Eq. 5); jointly with theta, downhill on
+    lambda L_do in stage 1; never, A_s stays as it was drawn. The last two are ablations."""
     bound: Bound = "sigmoid"
     """Range of a weight: sigmoid (0, 1), softplus (0, inf), softmax over D times D."""
     prior: Prior = "uniform"
@@ -115,6 +118,21 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class OnlineConfig:
+    """A look at the encoder during training; event "online" in metrics.jsonl, no evaluation."""
+
+    every_epochs: int | None = None
+    """5-nn and linear accuracy on held-out training images after every so many epochs, >= 1;
+    None never looks. It changes no weight."""
+    images: int = 1000
+    """How many training images are looked at, >= 2: a quarter is asked, the rest is known."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "online", "every_epochs", 1)
+        at_least(self, "online", "images", 2)
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run; with the data and the seed it determines every weight."""
 
@@ -139,6 +157,12 @@ class PretrainConfig:
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     log_every: int = 50
     """Steps between two records of the losses in metrics.jsonl, >= 1."""
+    init: str | None = None
+    """Start from this encoder instead of random weights: a run folder, encoder.safetensors,
+    timm:MODEL@FILE, torchvision:resnet18@FILE, or the checkpoint of a ResNet of lightly,
+    solo-learn or MoCo; encoder.* must describe it."""
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where else the records go beside metrics.jsonl and TensorBoard; each is an extra."""
     method: MethodConfig = field(default_factory=SimCLRConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -146,6 +170,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     msr: MSRConfig = field(default_factory=MSRConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "log_every"):

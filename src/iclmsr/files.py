@@ -2,8 +2,11 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,18 @@ from iclmsr.errors import IclmsrError
 def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
     """Writes ``parts`` so that ``path`` holds either all of them or what it held before.
 
+    Raises:
+        IclmsrError: As :func:`replacing`.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the place of ``path`` when it is whole.
+
     Temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
@@ -20,21 +35,15 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary, os.O_RDWR)
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent, os.O_RDONLY)
     except OSError as error:
+        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -54,3 +63,44 @@ def read_json(path: Path) -> Any:
         raise IclmsrError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise IclmsrError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` when the block ends, and is removed if it fails.
+
+    What a killed process left of such a folder is removed first.
+
+    Raises:
+        IclmsrError: Something is at ``path`` already, another process is filling it, or it cannot
+            be written.
+    """
+    if path.exists():
+        raise IclmsrError(f"{path} is there already: remove it, or name another folder")
+    lock, temporary = (path.with_name(f".{path.name}.{end}") for end in ("lock", "tmp"))
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise IclmsrError(f"another process is writing {path}: wait for it") from None
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                yield temporary
+                temporary.rename(path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

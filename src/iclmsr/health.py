@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a run is well, without labels: spread, rank and saturation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,6 +49,36 @@ def measure(embeddings: Embeddings, msr: MetaSemanticRegularizer | None) -> dict
     if msr is not None:
         health["saturated"] = msr.saturation(embeddings.features)
     return health
+
+
+def summary(weights: Tensor, values: int = 512) -> dict[str, Any]:
+    """Strata weights small enough to be kept for every epoch.
+
+    Args:
+        weights: (n, D), A_s.
+        values: At most so many of them are kept, or one of each stratum.
+
+    Returns:
+        ``strata`` n and ``dims`` D; ``kept``, the dimensions that are kept, evenly spaced;
+        ``weights``, n lists of theirs with 3 decimals; ``mean`` and ``std`` over all of D, and
+        ``distance``: root mean square difference of two strata, 0 when all are the same.
+
+    >>> summary(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))["distance"]
+    1.0
+    """
+    strata, dims = weights.shape
+    count = min(dims, max(1, values // strata))
+    kept = [place * dims // count for place in range(count)]
+    apart = torch.pdist(weights.detach().double().cpu()).square().mean() / dims
+    return {
+        "strata": strata,
+        "dims": dims,
+        "kept": kept,
+        "weights": [[round(value, 3) for value in row] for row in weights[:, kept].tolist()],
+        "mean": round(weights.mean().item(), 6),
+        "std": round(weights.std(correction=0).item(), 6),
+        "distance": round(apart.sqrt().item(), 6) if strata > 1 else 0.0,
+    }
 
 
 def collapse(health: dict[str, float]) -> str | None:

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from iclmsr import checkpoint
+from iclmsr.boards import check_loggers
 from iclmsr.config import PretrainConfig, decode, encode
+from iclmsr.data.backdrops import fingerprint
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.distributed import World, device_of, join, together
+from iclmsr.encoders.start import check_origin, origin
 from iclmsr.errors import IclmsrError
 from iclmsr.runs import RunFolder, environment
 from iclmsr.session import Session
@@ -40,10 +43,11 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
     """
     with join(config.device) as world:
         together(lambda: RunFolder.check_free(out))
+        check_loggers(config.loggers)
         _check_share(config, world)
         device = device_of(world, config.device)
         images = _training_images(config)
-        surroundings = _environment(config, world, device, images)
+        surroundings = _environment(config, world, device, images) | origin(config)
         together(lambda: RunFolder.create(out, encode(config), surroundings))
         folder = RunFolder.open(out)
         with _held(folder):
@@ -69,15 +73,23 @@ def resume(path: Path, **data: Any) -> Path:
     config = replace(config, data=replace(config.data, **data))
     with join(config.device) as world, _held(folder):
         _check_share(config, world)
+        check_loggers(config.loggers)
         together(folder.remove_scraps)
         state = checkpoint.load_newest(folder.checkpoints)
-        if state is not None and state["position"]["epoch"] == config.epochs:
+        if (
+            state is not None
+            and state["position"]["epoch"] == config.epochs == folder.epochs_done()
+        ):
             return path
         device = device_of(world, config.device)
-        if state is not None:
-            config = replace(config, data=_as_before(config.data, state["data"]))
+        if state is None:
+            check_origin(config, folder.environment())
+        else:  # its weights are the run's by now
+            config = replace(config, init=None, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
-        if state is not None and state["data"] != images.fingerprint():
+        if state is not None and state["data"] != fingerprint(
+            images, masks=config.views.background != "keep"
+        ):
             place = config.data.root or config.data.source
             raise IclmsrError(
                 f"the images in {place} are not those that {path} was trained on: "
@@ -124,6 +136,11 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
+    if config.views.background != "keep" and getattr(images, "masks", None) is None:
+        raise IclmsrError(
+            f"views.background {config.views.background} needs images in memory with foreground "
+            "masks: pass --data.masks PATH, or --views.background keep"
+        )
     if config.batch_size > len(images):
         raise IclmsrError(
             f"batch size {config.batch_size} is larger than the data set of {len(images)} images: "
@@ -144,5 +161,5 @@ def _environment(
         images=len(images),
         resident="disk" if isinstance(images, FileSet) else "memory",
         skipped=list(images.skipped),
-        data=images.fingerprint(),
+        data=fingerprint(images, masks=config.views.background != "keep"),
     )

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_json
@@ -27,6 +28,47 @@ class Busy(IclmsrError):
 
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors reads no longer one either."""
+
+
+class Journal:
+    """A file that grows by one JSON object a line.
+
+    Attributes:
+        path: The file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, **record: Any) -> None:
+        """Appends one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Takes back the lines added after the file had ``size`` bytes."""
+        if self.size() > size:
+            os.truncate(self.path, size)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every line, oldest first, without a last one that is still being written.
+
+        Raises:
+            IclmsrError: A line is not JSON.
+        """
+        if not self.path.exists():
+            return []
+        whole, _, _ = self.path.read_bytes().rpartition(b"\n")
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise IclmsrError(f"{self.path} is not JSON, line by line: {error}") from error
+
+
 _PACKAGES = ("iclmsr", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
@@ -104,33 +146,42 @@ class RunFolder:
             raise IclmsrError(f"{self.path / 'config.json'} holds no JSON object")
         return value
 
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds."""
+        value: dict[str, Any] = read_json(self.path / "environment.json")
+        return value
+
     def add_session(self, environment: dict[str, Any]) -> None:
         """Notes in environment.json where and with what the run went on."""
-        path = self.path / "environment.json"
-        known = read_json(path)
-        write_json(path, {**known, "resumed": [*known.get("resumed", []), environment]})
+        known = self.environment()
+        resumed = [*known.get("resumed", []), environment]
+        write_json(self.path / "environment.json", {**known, "resumed": resumed})
+
+    @property
+    def weights(self) -> Journal:
+        """weights.jsonl, the strata weights A_s of each epoch; a run without MSR has none."""
+        return Journal(self.path / "weights.jsonl")
+
+    @property
+    def _metrics(self) -> Journal:
+        """metrics.jsonl, the run's numbers."""
+        return Journal(self.path / "metrics.jsonl")
 
     def log(self, **record: Any) -> None:
         """Appends one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self._metrics.add(**record)
 
     def metrics_size(self) -> int:
         """Bytes in metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
-        return path.stat().st_size if path.exists() else 0
+        return self._metrics.size()
 
     def truncate_metrics(self, size: int) -> None:
         """Takes back the lines logged after metrics.jsonl had ``size`` bytes."""
-        if self.metrics_size() > size:
-            os.truncate(self.path / "metrics.jsonl", size)
+        self._metrics.cut(size)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every record of metrics.jsonl, oldest first."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return self._metrics.records()
 
     def epochs_done(self) -> int:
         """Epochs that the encoder has seen; 0 where there is none yet.
@@ -160,13 +211,30 @@ class RunFolder:
             IclmsrError: Another process holds it.
         """
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Busy(
-                    f"{self.path} is being written by another process: wait for it or stop it"
-                ) from error
+            if not _locked(file):
+                time.sleep(0.1)  # somebody may only have looked whether it is busy
+                if not _locked(file):
+                    raise Busy(
+                        f"{self.path} is being written by another process: wait for it or stop it"
+                    )
             yield
+
+    def busy(self) -> bool:
+        """Whether a process is writing the folder."""
+        try:
+            with (self.path / ".lock").open() as file:
+                return not _locked(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
+
+
+def _locked(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Locks a file if nobody else holds it, and says whether that is so."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def environment(seed: int, **more: Any) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     Returns:
         Schedule ``epoch``: stage 1 over all batches, then stage 2 over the first
         ``ceil(fraction * batches)`` of the epoch's random order. ``interleaved``: every
-        ``every_steps``-th step of stage 1 is one of both stages, on the same batch.
+        ``every_steps``-th step of stage 1 is one of both stages, on the same batch. Stage 1 alone
+        where psi is not learnt by stage 2.
 
     Source: ICL-MSR, two stages per epoch. Departure: the fraction and the interleaving.
 
@@ -37,7 +38,7 @@ def plan(config: PretrainConfig, batches: int, epoch: int) -> list[Update]:
     """
     msr = config.msr
     theta = [Update("theta", batch) for batch in range(batches)]
-    if not msr.enabled or epoch < msr.start_epoch:
+    if not msr.enabled or msr.learnt != "stage-2" or epoch < msr.start_epoch:
         return theta
     if msr.schedule == "epoch":
         return theta + [Update("psi", batch) for batch in range(math.ceil(msr.fraction * batches))]
@@ -80,6 +81,8 @@ class Position:
         sums: For each loss its sum over the epoch so far and how many were added.
         health: Of the epoch's last step of theta, once it is done.
         metrics_size: Bytes of metrics.jsonl that belong to what is done.
+        ranks: How many there were when the current epoch began: its order stays as it was.
+        weights_size: Bytes of weights.jsonl that belong to what is done.
     """
 
     epoch: int = 0
@@ -89,6 +92,8 @@ class Position:
     sums: dict[str, list[float]] = field(default_factory=dict)
     health: dict[str, float] = field(default_factory=dict)
     metrics_size: int = 0
+    ranks: int = 1
+    weights_size: int = 0
 
     def add(self, losses: dict[str, float]) -> None:
         """Counts one update's losses."""

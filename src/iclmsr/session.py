@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from iclmsr import checkpoint
+from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
+from iclmsr.data.backdrops import Backdrops, fingerprint
 from iclmsr.data.batches import Epoch
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet, Unreadable
 from iclmsr.data.images import ImageSet
-from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks, together
+from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
 from iclmsr.errors import Elsewhere, IclmsrError
-from iclmsr.health import collapse
+from iclmsr.evaluate.online import SHARE, Online
+from iclmsr.health import collapse, summary
 from iclmsr.interruption import Interrupted, stop_requests
-from iclmsr.networks import write_encoder
+from iclmsr.keeper import Keeper
 from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
 from iclmsr.runs import RunFolder
@@ -43,7 +45,11 @@ class Session:
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.fingerprint = images.fingerprint()
+        known = fingerprint(images, masks=config.views.background != "keep")
+        self.backdrops: Backdrops | None = None
+        if config.views.background != "keep":
+            assert isinstance(images, ImageSet), "backgrounds are exchanged in memory"
+            self.backdrops = Backdrops(images, device)
         self.files = images if isinstance(images, FileSet) else None
         self.replaced: tuple[str, ...] = ()
         self.feed = feed_of(images, device, config.data.workers)
@@ -51,23 +57,21 @@ class Session:
         # Random layers of two processes must not draw the same numbers.
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
         self.stages = TwoStages(config, device, world)
+        self.keeper = Keeper(config, folder, self.stages, known, world)
         self.position = Position()
+        self.online: Online | None = None
+        if config.online.every_epochs is not None and world.main:
+            count = min(config.online.images, len(images))
+            self.online = Online(config.data, count, device)
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes back to a checkpoint's state; None is the start of the run."""
-        if state is not None:
-            self.position = Position(**state["position"])
-            self.stages.load_state_dict(state["stages"])
-            if self.world.rank < len(state["random"]):
-                checkpoint.restore_random_states(state["random"][self.world.rank])
-        if self.world.main:
-            self.folder.truncate_metrics(self.position.metrics_size)
+        self.position = self.keeper.restore(state)
 
     def run(self) -> Path:
         """Makes every update that is left."""
         config, position = self.config, self.position
         updates = sum(len(plan(config, self.batches, epoch)) for epoch in range(config.epochs))
-        board = str(self.folder.path / "tensorboard") if self.world.main else None
         with (
             stop_requests() as stop,
             RunProgress(
@@ -76,10 +80,10 @@ class Session:
             contextlib.ExitStack() as stack,
             self.feed,
         ):
-            self.board = board and stack.enter_context(
-                SummaryWriter(board, purge_step=position.step or None)
-            )
-            if self.stages.two is not None:
+            self.boards = None
+            if self.world.main:
+                self.boards = stack.enter_context(Boards(self.folder, config, position.step))
+            if self.stages.two is not None and config.msr.learnt == "stage-2":
                 engine, why = self.stages.two.choose()
                 self.progress.say(f"stage 2 by engine {engine}: {why}")
             if self.files is not None:
@@ -95,8 +99,14 @@ class Session:
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
         order = None
+        if position.item == 0:
+            position.ranks = self.world.size
         if self.files is not None:
-            order = self.files.order(generator(config.seed, "order", position.epoch))
+            order = self.files.order(
+                generator(config.seed, "order", position.epoch),
+                ranks=position.ranks,
+                batch_size=config.batch_size,
+            )
         data = Epoch(
             self.feed,
             config.views,
@@ -108,6 +118,7 @@ class Session:
             std=config.data.std,
             part=(self.world.rank, self.world.size),
             order=order,
+            backdrops=self.backdrops,
         )
         todo = plan(config, self.batches, position.epoch)
         left = todo[position.item :]
@@ -126,7 +137,7 @@ class Session:
                 due = self._finish_epoch(speed, seconds) or due
             stopped = max_over_ranks(stop[0] if stop else 0)
             if due or stopped:
-                self._save()
+                self.keeper.save(self.position)
             if stopped and position.epoch < config.epochs:
                 self._interrupt(stopped)
 
@@ -152,7 +163,7 @@ class Session:
         self.waited += time.monotonic() - asked
         if self.files is None or not any_rank(failure is not None):
             return batches
-        self._save()
+        self.keeper.save(self.position)
         stopped = max_over_ranks(stop[0] if stop else 0)
         if stopped:  # the workers got the signal, too
             self._interrupt(stopped)
@@ -183,6 +194,8 @@ class Session:
                 )
                 position.step += 1
                 position.health = health
+                if health:
+                    self._record_weights()
                 if position.step % config.log_every == 0:
                     self._record("step", losses)
         except NotFinite as error:
@@ -220,18 +233,46 @@ class Session:
             },
         )
         self._record_replaced()
+        self._look(seconds)
         position.item, position.sums, position.health = 0, {}, {}
         last = position.epoch == config.epochs
         return last or position.epoch % config.checkpoint.every_epochs == 0
 
+    def _look(self, seconds: float) -> None:
+        """Judges the encoder on the side, on rank 0, where it is due.
+
+        Args:
+            seconds: That the epoch took.
+        """
+        every = self.config.online.every_epochs
+        if self.online is None or every is None or self.position.epoch % every:
+            return
+        # The bare network: what is compiled would be compiled again for evaluation.
+        glance = self.online(self.stages.method.encoder.network)
+        share = glance.seconds / (every * seconds)
+        self._record("online", {**asdict(glance), "share": share})
+        line = (
+            f"online, {len(self.online.asked)} training images held out: 5-nn "
+            f"{glance.knn_top1:.1f} %, linear {glance.linear_top1:.1f} %; "
+            f"{100 * share:.1f} % of the epochs' time"
+        )
+        if share > SHARE:
+            line += f", more than {100 * SHARE:.0f} %: raise online.every-epochs"
+        self.progress.say(line)
+
     def _record(self, event: str, values: dict[str, float]) -> None:
-        """Writes values to metrics.jsonl and TensorBoard, on rank 0."""
-        if not self.board:
+        """Writes values to metrics.jsonl and the boards, on rank 0."""
+        if self.boards is None:
             return
         position = self.position
         self.folder.log(event=event, epoch=position.epoch, step=position.step, **values)
-        for name, value in values.items():
-            self.board.add_scalar(f"{event}/{name}", value, position.step)
+        self.boards.add(event, values, position.step)
+
+    def _record_weights(self) -> None:
+        """Writes the strata weights of the epoch that ends to weights.jsonl, on rank 0."""
+        weights = self.stages.strata_weights
+        if self.boards is not None and weights is not None:
+            self.folder.weights.add(epoch=self.position.epoch + 1, **summary(weights))
 
     def _record_replaced(self) -> None:
         """Writes to metrics.jsonl which files others have taken the place of, if it is news."""
@@ -239,31 +280,6 @@ class Session:
             return
         ranks = gather_object(self.files.skipped)
         replaced = tuple(sorted({name for names in ranks for name in names}))
-        if self.board and replaced != self.replaced:
+        if self.boards is not None and replaced != self.replaced:
             self.folder.log(event="replaced", epoch=self.position.epoch, files=replaced)
         self.replaced = replaced
-
-    def _save(self) -> None:
-        """Writes a checkpoint and the encoder as it stands, on rank 0."""
-        random = gather_object(checkpoint.random_states())
-        together(lambda: self._write(random))
-
-    def _write(self, random: list[dict[str, Any]]) -> None:
-        """Rank 0's part of saving; ``random`` holds every rank's random states."""
-        position = self.position
-        position.metrics_size = self.folder.metrics_size()
-        state = {
-            "position": asdict(position),
-            "stages": self.stages.state_dict(),
-            "random": random,
-            "data": self.fingerprint,
-        }
-        keep = self.config.checkpoint.keep
-        checkpoint.save(self.folder.checkpoints, position.updates, state, keep=keep)
-        write_encoder(
-            self.folder.encoder,
-            self.stages.method.encoder,
-            self.config.encoder,
-            epoch=position.epoch,
-            step=position.step,
-        )

@@ -147,6 +147,11 @@ class StageTwo:
             self.psi_optimizer.zero_grad()
         return values
 
+    def follow(self) -> None:
+        """Steps psi along the gradient that stage 1 has just left in it, an ablation of Eq. 5."""
+        self.psi_optimizer.step()
+        self.psi_optimizer.zero_grad()
+
     def _solve(
         self, engine: Engine, inner: Batch, outer: Batch, lr: float, known: Known | None
     ) -> MetaGradient:

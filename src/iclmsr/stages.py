@@ -13,9 +13,10 @@ from iclmsr.bilevel import Known, Ranks, parameters_of
 from iclmsr.bilevel.functional import random_state
 from iclmsr.config import PretrainConfig
 from iclmsr.distributed import World, gather_outputs, sum_over_ranks_
+from iclmsr.encoders.start import starting_encoder
 from iclmsr.health import measure
 from iclmsr.methods.base import Embeddings, Method
-from iclmsr.networks import Encoder, initial_encoder, sync_batch_norm
+from iclmsr.networks import Encoder, sync_batch_norm
 from iclmsr.optim import build_optimizer
 from iclmsr.regularizer import MetaSemanticRegularizer
 from iclmsr.seeds import derive, generator
@@ -27,12 +28,15 @@ __all__ = ["Batch", "NotFinite", "Place", "TwoStages"]
 class TwoStages:
     """Theta (networks) and psi (regularizer), and how each is updated.
 
-    Initial weights come from the config's seed alone. With several processes each embeds its own
-    part of a batch, and each computes the losses of the whole.
+    Initial weights come from the config's seed, and from its ``init`` if it has one. With
+    several processes each embeds its own part of a batch, and each computes the losses of the
+    whole.
 
     Attributes:
         method: The contrastive method, holding theta; in training mode.
         two: Stage 2, holding psi, or None.
+        strata_weights: (n, D) A_s at the last step that measured health, its mean over the images
+            where each has its own; None before, and without the regularizer.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class TwoStages:
         self.config, self.device = config, device
         self.world = world or World()
         alone = self.world.size == 1
-        encoder = initial_encoder(config.encoder, config.seed)
+        encoder = starting_encoder(config.encoder, config.seed, config.init)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(config.seed, "method"))
             method = config.method.build(encoder)
@@ -63,6 +67,7 @@ class TwoStages:
             # messages: such a thread that lets go of a tensor while Python ends aborts.
             self.network = DistributedDataParallel(self.method, process_group=dist.new_group())
         self.two: StageTwo | None = None
+        self.strata_weights: Tensor | None = None
         if config.msr.enabled:
             self.two = StageTwo(
                 config,
@@ -118,8 +123,9 @@ class TwoStages:
         contrastive = self._contrastive(embeddings, place)
         losses = {"contrastive": contrastive}
         loss = contrastive
+        jointly = self.two is not None and self.config.msr.learnt == "jointly"
         if self.two is not None:
-            losses["interventional"] = self.two.msr(*embeddings)
+            losses["interventional"] = self.two.msr(*embeddings, fixed=not jointly)
             loss = contrastive + self.config.msr.loss_weight * losses["interventional"]
         values = {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
         if not torch.isfinite(loss):
@@ -135,7 +141,13 @@ class TwoStages:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.two is not None and jointly:
+            self.two.follow()
         self.method.after_step(embeddings, progress)
+        if health and self.msr is not None:
+            with torch.no_grad():
+                weights = self.msr.weights(embeddings.features)
+            self.strata_weights = weights.flatten(0, -3).mean(0) if weights.ndim > 2 else weights
         return values, measure(embeddings, self.msr) if health else {}
 
     def psi_step(self, inner: Batch, outer: Batch, *, lr: float) -> dict[str, float]:

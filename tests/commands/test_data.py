@@ -215,3 +215,30 @@ def test_several_processes_prepare_at_once(root, cache):
         outputs = list(pool.map(job, range(2)))
     assert all(out.count(".images") == 2 for out in outputs)
     assert sorted(file.suffix for file in cache.iterdir()) == [".images", ".images"]
+
+
+def test_check_looks_at_every_split_and_draws_the_one_asked_for(root, tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (root / "val" / name).mkdir(parents=True)
+        (root / "notes" / name).mkdir(parents=True)
+        (root / "val" / name / "0.png").write_bytes((root / f"train/{name}/0.png").read_bytes())
+    (root / "notes" / "dog").rmdir()
+    sheets = []
+    for split in ("train", "test", "val"):
+        sheet, found = tmp_path / f"{split}.png", tmp_path / "it.json"
+        words = ("check", root, "--json", found, "--sheet", sheet, "--split", split)
+        code, _, err = run(*words, capsys=capsys)
+        assert (code, err) == (0, "")
+        sheets.append(sheet.read_bytes())
+    assert len(set(sheets)) == 3
+    found = json.loads(found.read_text())
+    assert {name: split["images"] for name, split in found["splits"].items()} == {
+        "train": 8,
+        "test": 2,
+        "val": 2,
+    }
+    assert found["unused"] == []
+    assert "2 val images are training images too (same pixels): accuracy on them" in str(found)
+    code, _, err = run("check", root, "--sheet", sheet, "--split", "vla", capsys=capsys)
+    assert code == 2
+    assert err == "error: unknown --split 'vla': did you mean 'val'?\n"

@@ -72,7 +72,7 @@ def initial():
 @pytest.fixture
 def build(configure, initial, monkeypatch):
     """``build(case, source)``: both stages as new, in float64 if ``double``."""
-    monkeypatch.setattr("iclmsr.stages.initial_encoder", lambda *_: copy.deepcopy(initial))
+    monkeypatch.setattr("iclmsr.stages.starting_encoder", lambda *_: copy.deepcopy(initial))
 
     def make(case, source=None, *, double=False, **changes):
         stages = TwoStages(configure(case, source, **changes), torch.device("cpu"))

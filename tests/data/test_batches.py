@@ -96,3 +96,14 @@ def test_a_weak_view_has_the_crops_that_it_would_have_if_it_were_not():
     assert torch.equal(plain.parameters[0].flip, mixed.parameters[0].flip)
     assert plain.parameters[0].jitter.any()
     assert not mixed.parameters[0].jitter.any()
+
+
+def test_views_have_a_blur_and_a_solarization_of_their_own():
+    pair = ViewConfig(size=16, blur=(1.0, 0.1), solarize=(0.0, 0.2))
+    found = epoch(20, config=pair)
+    for view in range(2):
+        alone = ViewConfig(size=16, blur=pair.blur[view], solarize=pair.solarize[view])
+        assert torch.equal(found.views(0)[view], epoch(20, config=alone).views(0)[view])
+    assert found.parameters[0].blur.all()
+    assert not found.parameters[0].solarize.any()
+    assert 0 < found.parameters[1].solarize.sum() < 21

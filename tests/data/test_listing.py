@@ -123,6 +123,10 @@ def test_an_empty_class(animals):
     (animals / "train" / "newt" / "sub").mkdir(parents=True)
     fails(rf"no images in {animals}/train/newt: looked for files named \*\.png, .*", animals)
 
+    (animals / "train" / "eel").mkdir()
+    both = rf"no images in 2 classes of {animals}/train: eel, newt: looked for files named .*"
+    fails(both, animals)
+
 
 def test_linked_folders_are_followed_at_any_depth(tmp_path):
     make(tmp_path / "store", "deep/0.png")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from iclmsr.data.batches import Epoch
-from iclmsr.data.shard_order import shard_order
+from iclmsr.data.shard_order import shard_order, shares
 from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
@@ -88,3 +88,66 @@ def test_an_epoch_in_this_order():
     )
     place = plain.order.argsort()[order(3)[10:20]]
     torch.testing.assert_close(epoch.views(1)[0], plain.views(0)[0][place])
+
+
+def naive(shards, window, generator):
+    """One rank's order, as runs that were stopped before there were shares go on in it."""
+    place = torch.randperm(int(shards.max()) + 1, generator=generator).tolist()
+    mixed = torch.randperm(len(shards), generator=generator).tolist()
+    return sorted(mixed, key=lambda image: place[int(shards[image])] // window)
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_one_rank_has_the_order_that_it_always_had(window):
+    expected = naive(SHARDS, window, generator(0, "order", 0))
+    assert order(window).tolist() == expected
+    cut = shard_order(SHARDS, window=window, generator=generator(0, "order", 0), batch_size=48)
+    assert cut.tolist() == expected
+
+
+EVEN = torch.arange(960) * 7 % 960 // 80  # 12 shards of 80
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("shards", [SHARDS, EVEN], ids=["uneven", "even"])
+def test_each_rank_needs_its_own_shards_and_few_at_a_time(shards, ranks):
+    size, window, needed = 24, 2, []
+    for epoch in range(2):
+        found = shard_order(
+            shards,
+            window=window,
+            generator=generator(0, "order", epoch),
+            ranks=ranks,
+            batch_size=size,
+        )
+        assert found.sort().values.tolist() == list(range(len(shards)))
+        batches = found[: len(shards) // size * size].view(-1, ranks, size // ranks)
+        whose = shares(shards, ranks)[batches]
+        assert (whose == torch.arange(ranks)[None, :, None]).all()
+        for rank in range(ranks):
+            seen = shards[batches[:, rank].flatten()]
+            spans = [(seen == shard).nonzero() for shard in seen.unique()]
+            for position in range(len(seen)):
+                assert sum(bool(s[0] <= position <= s[-1]) for s in spans) <= window
+            needed.append(set(seen.tolist()))
+    once, again = needed[:ranks], needed[ranks:]
+    most = 12 + (ranks - 1 if shards is SHARDS else 0)
+    assert sum(map(len, once)) <= most
+    for rank in range(ranks):
+        all_of_it = set(shards[shares(shards, ranks) == rank].tolist())
+        assert once[rank] | again[rank] <= all_of_it
+    assert sum(len(set(shards[shares(shards, ranks) == r].tolist())) for r in range(ranks)) <= most
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5, 7])
+def test_shares_are_of_one_size(ranks):
+    counts = shares(SHARDS, ranks).bincount(minlength=ranks)
+    assert counts.max() - counts.min() <= 1
+    assert counts.sum() == 1000
+
+
+def test_neighbouring_shards_go_to_different_ranks():
+    """Shards are often in the order of the classes: each rank is to see all of those."""
+    assert shares(torch.arange(6), 3).tolist() == [0, 1, 2, 0, 1, 2]
+    assert shares(torch.tensor([4, 4, 9, 9]), 2).tolist() == [0, 0, 1, 1]
+    assert shares(torch.tensor([3]), 2).tolist() == [0]

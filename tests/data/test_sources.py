@@ -11,8 +11,9 @@ from PIL import Image
 
 from iclmsr.data import readers
 from iclmsr.data.cifar import CIFAR10, CIFAR100
+from iclmsr.data.composite import composite
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import SOURCES, DataConfig, load
+from iclmsr.data.sources import SOURCES, DataConfig, load, open_split
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.errors import IclmsrError
 
@@ -335,3 +336,61 @@ def test_every_field_has_a_docstring():
     body = inspect.getsource(DataConfig)
     for field in dataclasses.fields(DataConfig):
         assert re.search(rf'\n    {field.name}: [^\n]+\n    """', body), field.name
+
+
+def masked(root):
+    write_images(
+        root,
+        *(
+            f"{split}/{name}/{n}.png"
+            for split in ("train", "test")
+            for name in "ab"
+            for n in range(4)
+        ),
+    )
+    for path in root.rglob("*.png"):
+        mask = Image.new("L", (32, 32))
+        mask.paste(255, (8, 8, 20, 24))
+        place = root / "masks" / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        mask.save(place)
+    return DataConfig(source="folder", root=root, masks=root)
+
+
+def test_variants_are_made_on_the_fly(tmp_path):
+    config = masked(tmp_path)
+    black = load(dataclasses.replace(config, variant="only_fg", filler="black"), "test")
+    whole = load(config, "test")
+    none = torch.zeros_like(whole.images)
+    assert torch.equal(black.images, composite(whole.images, whole.masks, none))
+    assert not black.images[~whole.masks[:, None].expand_as(black.images)].any()
+    for variant in ("mixed_same", "mixed_rand"):
+        mixed = dataclasses.replace(config, variant=variant)
+        train, test = load(mixed, "train"), load(mixed, "test")
+        assert train.fingerprint() == load(mixed, "pretrain").fingerprint()
+        assert train.fingerprint() == load(mixed, "train").fingerprint()
+        again = load(dataclasses.replace(mixed, seed=1), "train")
+        assert train.fingerprint() != again.fingerprint()
+        for images, numbers in ((train, range(8)), (test, range(8, 16))):
+            corners = images.images[:, 0, 0, 0].tolist()  # the donor's number
+            assert set(corners) <= set(numbers)
+            assert corners != images.images[:, 0, 16, 16].tolist()
+    few = load(dataclasses.replace(config, variant="mixed_rand", limit=3), "train")
+    assert set(few.images[:, 0, 0, 0].tolist()) <= set(few.images[:, 0, 16, 16].tolist())
+
+
+def test_a_variant_follows_the_size_and_the_centre_of_evaluation(tmp_path):
+    config = dataclasses.replace(
+        masked(tmp_path), variant="no_fg", evaluate_resize=24, evaluate_crop=16
+    )
+    found = load(config, "test")
+    assert found.images.shape == (8, 3, 16, 16)
+    assert not found.images[:, :, 4:10, 4:10].any()
+
+
+def test_what_variants_need(tmp_path):
+    config = masked(tmp_path)
+    plain = dataclasses.replace(config, masks=None, variant="only_fg")
+    fails("variant only_fg needs foreground masks: pass --data.masks PATH; .*", plain)
+    with pytest.raises(IclmsrError, match=r"^data\.variant only_fg is for images in memory, .*"):
+        open_split(dataclasses.replace(plain, resident="disk"), "train")

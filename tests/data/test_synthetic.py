@@ -8,7 +8,12 @@ from scipy import stats
 from iclmsr.data.synthetic import BACKGROUNDS, SHAPES, TEXTURES, SyntheticConfig, make_synthetic
 from iclmsr.errors import IclmsrError
 
-SMALL = SyntheticConfig(train=160, test=120)
+SMALL = SyntheticConfig(train=160, val=120, test=120)
+BITS = {
+    "train": "f8afa6c233d3e413",
+    "test": "5e95354b2709b275",
+    "test-swapped": "585aeaf1a0de4963",
+}
 
 
 def make(split="train", config=SMALL, seed=0, image_size=32):
@@ -37,7 +42,7 @@ def test_shapes_and_types(image_size):
     assert len(make("test", image_size=image_size)) == 120
 
 
-@pytest.mark.parametrize("split", ["train", "test", "test-swapped"])
+@pytest.mark.parametrize("split", ["train", "val", "val-swapped", "test", "test-swapped"])
 def test_every_call_makes_the_same_images(split):
     once = make(split)
     with torch.random.fork_rng():
@@ -60,8 +65,9 @@ def test_the_number_of_threads_changes_nothing():
 
 
 def test_seeds_and_splits_are_independent():
-    config = SyntheticConfig(train=120, test=120)
-    sets = [make("train", config), make("test", config), make("train", config, seed=1)]
+    config = SyntheticConfig(train=120, val=120, test=120)
+    names = ("train", "val", "test")
+    sets = [make(name, config) for name in names] + [make("train", config, seed=1)]
     for i, one in enumerate(sets):
         for two in sets[:i]:
             assert not (one.images == two.images).flatten(1).all(1).any()
@@ -76,6 +82,14 @@ def test_backgrounds_are_drawn_anew_for_every_seed_and_split():
         assert (train.images == other.images).double().mean() < 0.03
 
 
+def test_the_bits_do_not_change():
+    """What was published with splits train and test stays what it was."""
+    config = SyntheticConfig(train=40, test=16)
+    found = {split: make(split, config).fingerprint()[:16] for split in BITS}
+    assert found == BITS
+    assert len(make("val", SyntheticConfig(val=24))) == 24
+
+
 def test_labels_are_balanced_and_in_random_order():
     config = SyntheticConfig(train=163, test=10)
     counts = make("train", config).labels.bincount(minlength=8)
@@ -83,8 +97,9 @@ def test_labels_are_balanced_and_in_random_order():
     assert not torch.equal(make().labels, make().labels.sort().values)
 
 
-def test_swapping_keeps_the_foreground_and_nothing_else():
-    test, swapped = make("test"), make("test-swapped")
+@pytest.mark.parametrize("front", ["val", "test"])
+def test_swapping_keeps_the_foreground_and_nothing_else(front):
+    test, swapped = make(front), make(f"{front}-swapped")
     assert torch.equal(test.labels, swapped.labels)
     assert torch.equal(test.masks, swapped.masks)
     unequal = (test.images != swapped.images).any(1)  # (N, H, W)
@@ -181,6 +196,7 @@ def test_no_two_textures_and_no_two_shapes_are_alike():
         ({"classes": 1}, r"classes must be in \[2, 8\], got 1"),
         ({"classes": 9}, r"classes must be in \[2, 8\], got 9"),
         ({"train": 0}, "train must be > 0 images, got 0"),
+        ({"val": 0}, "val must be > 0 images, got 0"),
         ({"test": -5}, "test must be > 0 images, got -5"),
         ({"rho": 1.2}, r"rho must be in \[0, 1\], got 1.2"),
         ({"rho": -0.1}, r"rho must be in \[0, 1\], got -0.1"),

@@ -389,6 +389,23 @@ def test_a_weak_view_is_only_cropped_and_flipped():
         assert replace(weak, **kept) == config
 
 
+def test_blur_and_solarize_of_each_view():
+    """BYOL's pair; a third view is like the second."""
+    config = ViewConfig(blur=(1.0, 0.1), solarize=(0.0, 0.2), weak=(3,))
+    pairs = [(1.0, 0.0), (0.1, 0.2), (0.1, 0.2), (0.0, 0.0)]
+    for index, (blur, solarize) in enumerate(pairs):
+        own = config.for_view(index)
+        assert (own.blur, own.solarize) == (blur, solarize)
+    assert config.for_view(1) == replace(config, blur=0.1, solarize=0.2)
+    whole = ViewConfig(blur=1.0, weak=(3,))
+    for found, expected in zip(
+        draw_parameters(50, 32, 32, config, seeded()),
+        draw_parameters(50, 32, 32, whole, seeded()),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -405,6 +422,8 @@ def test_a_weak_view_is_only_cropped_and_flipped():
         ({"solarize": 1.5}, r"solarize must be in \[0, 1\], got 1.5"),
         ({"solarize_threshold": 128}, r"solarize_threshold must be in \[0, 1\], got 128"),
         ({"blur": 1.5}, r"blur must be in \[0, 1\], got 1.5"),
+        ({"blur": (1.0, 1.5)}, r"blur must be in \[0, 1\], got \(1.0, 1.5\)"),
+        ({"solarize": ()}, r"solarize must be in \[0, 1\], got \(\)"),
         ({"blur_sigma": (0.0, 2.0)}, r"blur_sigma must have 0 < low <= high, got \(0.0, 2.0\)"),
         ({"blur_sigma": (2.0, 1.0)}, r"blur_sigma .* got \(2.0, 1.0\)"),
         ({"blur_sigma": (1.0, math.inf)}, r"blur_sigma .* got \(1.0, inf\)"),

@@ -61,7 +61,7 @@ def share(seed, world, dtype):
 def train(world, case, dtype, broken="", widened=False):
     """Both stages at once, a step of theta, both again, one of psi: all that they computed."""
     torch.set_default_dtype(dtype)
-    module.initial_encoder = tiny_encoder
+    module.starting_encoder = tiny_encoder
     if broken:
         module.gather_outputs = globals()[broken]
     two = TwoStages(config_of(*case), torch.device("cpu"), world)
@@ -113,7 +113,7 @@ def worst(found, expected):
 @pytest.fixture
 def alone(monkeypatch):
     """``alone(cases, dtype)``: what one process computes."""
-    monkeypatch.setattr(module, "initial_encoder", tiny_encoder)
+    monkeypatch.setattr(module, "starting_encoder", tiny_encoder)
     return lambda cases, dtype: train_all(World(), cases, dtype)
 
 
@@ -191,6 +191,6 @@ def test_the_reference_engine_says_that_it_needs_one_process():
 
 
 def refuse(world, config):
-    module.initial_encoder = tiny_encoder
+    module.starting_encoder = tiny_encoder
     with pytest.raises(IclmsrError, match="in one process"):
         TwoStages(config, torch.device("cpu"), world)

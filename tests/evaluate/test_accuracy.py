@@ -3,9 +3,10 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix, recall_score
 
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate.accuracy import topk_accuracy
+from iclmsr.evaluate.accuracy import confusion, per_class, topk_accuracy
 from iclmsr.seeds import generator
 
 
@@ -54,3 +55,16 @@ def test_nan_is_never_right():
 def test_errors(scores, labels, k, message):
     with pytest.raises(IclmsrError, match=message):
         topk_accuracy(scores, labels, k)
+
+
+def test_confusion_and_classes_against_scikit_learn():
+    source = generator(0, "confusion")
+    labels, predicted = (torch.randint(6, (400,), generator=source) for _ in range(2))
+    labels[labels == 4] = 0  # a class without images
+    matrix = confusion(predicted, labels, 6)
+    expected = confusion_matrix(labels.numpy(), predicted.numpy(), labels=range(6))
+    assert matrix.tolist() == expected.tolist()
+    shares = per_class(matrix)
+    assert shares[4] is None
+    recall = recall_score(labels, predicted, labels=[0, 1, 2, 3, 5], average=None)
+    assert [share for share in shares if share is not None] == pytest.approx(list(100 * recall))

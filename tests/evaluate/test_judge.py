@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
 from iclmsr.config import PretrainConfig, encode
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features
+from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features, show
 from iclmsr.evaluate.features import Features
 from iclmsr.evaluate.knn import knn
-from iclmsr.evaluate.linear_probe import linear_probe
-from iclmsr.evaluate.protocol import LinearProbeConfig
+from iclmsr.evaluate.linear_probe import initial, linear_probe
+from iclmsr.evaluate.protocol import (
+    FewLabelConfig,
+    FineTuneConfig,
+    LinearProbeConfig,
+    LogisticProbeConfig,
+)
 from iclmsr.networks import EncoderConfig, initial_encoder, write_encoder
 from iclmsr.runs import RunFolder
 
@@ -61,7 +69,10 @@ def test_the_report_holds_what_the_pure_functions_say(run):
 def test_only_the_unchanged_protocol_bears_its_name(run, monkeypatch):
     changed = evaluate(run, QUICK, say=lambda line: None)
     assert changed["protocol"] == "w-mse-2021, changed"
-    monkeypatch.setattr("iclmsr.evaluate.judge.linear_probe", lambda *_: {"top1": 1.0, "top5": 2.0})
+    monkeypatch.setattr(
+        "iclmsr.evaluate.judge.fit_probe",
+        lambda train, *_, classes: (initial(train.features.shape[1], classes, seed=0), {}),
+    )
     standard = EvaluateConfig(data=DATA, baselines=True, batch_size=7)
     assert evaluate(run, standard, say=lambda line: None)["protocol"] == "w-mse-2021"
 
@@ -93,8 +104,127 @@ def test_unknown_device(run):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"k": 0}, "k must be >= 1, got 0"), ({"batch_size": 0}, "batch-size must be >= 1, got 0")],
+    [
+        ({"k": 0}, "k must be >= 1, got 0"),
+        ({"batch_size": 0}, "batch-size must be >= 1, got 0"),
+        ({"neighbours": (1, 0)}, "neighbours must be >= 1, got 0"),
+        ({"feature_cache": -1.0}, "feature-cache must be >= 0, got -1.0"),
+    ],
 )
 def test_bad_values(change, message):
     with pytest.raises(IclmsrError, match=message):
         EvaluateConfig(**change)
+
+
+def test_the_report_says_what_was_confused_and_by_whom(run):
+    config = replace(QUICK, data=replace(DATA, limit=None), neighbours=(1, 20, 200))
+    report = evaluate(run, config, say=lambda line: None)
+    result = report["results"]["encoder"]
+    train, test = load(config.data, "train"), load(config.data, "test")
+    known = [
+        features_of(initial_encoder(CONFIG.encoder, 5), each, config) for each in (train, test)
+    ]
+    assert result == judge_features(*known, config)
+    for kind in ("linear", "knn"):
+        matrix = torch.tensor(result["confusion"][kind])
+        assert matrix.sum(1).tolist() == test.labels.bincount(minlength=len(test.classes)).tolist()
+        right = 100 * matrix.diagonal().sum().item() / len(test)
+        assert right == pytest.approx(result[kind]["top1"])
+        shares = [share for share in result["per_class"][kind] if share is not None]
+        assert len(shares) == len(test.classes)
+    variants = {(one["distance"], one["k"]) for one in result["knn_variants"]}
+    assert variants == {("euclidean", 1), ("euclidean", 20), *(("cosine", k) for k in (1, 5, 20))}
+    assert report["classes"] == list(test.classes)
+    assert report["protocol_version"] == 1
+
+
+def test_the_other_protocol_is_named_with_its_choice(run):
+    config = replace(QUICK, data=replace(DATA, limit=None), protocol="linear-lbfgs")
+    report = evaluate(run, config, say=lambda line: None)
+    assert report["protocol"] == "linear-lbfgs"
+    assert report["config"]["linear_lbfgs"]["validation"] == 0.2
+    assert report["results"]["encoder"]["linear_choice"]["penalty"] in config.linear_lbfgs.penalties
+    other = replace(config, linear_lbfgs=replace(config.linear_lbfgs, validation=0.3))
+    assert evaluate(run, other, say=lambda line: None)["protocol"] == "linear-lbfgs, changed"
+    again = evaluate(run, config, say=lambda line: None)
+    assert again["results"] == report["results"]
+
+
+def test_few_labels_and_fine_tuning_are_asked_for(run):
+    config = replace(
+        QUICK,
+        data=replace(DATA, limit=None),
+        few_labels=FewLabelConfig(shares=(0.5,), draws=2),
+        fine_tune=FineTuneConfig(epochs=1, batch_size=32),
+    )
+    result = evaluate(run, config, say=lambda line: None)["results"]["encoder"]
+    assert result["few_labels"][0]["images"] < 64
+    assert set(result["fine_tuning"]) == {"top1", "top5", "images", "loss"}
+
+
+def test_features_are_extracted_once(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "cache"))
+    config = replace(QUICK, features=tmp_path / "f.npy", out=tmp_path / "report.json")
+    first = evaluate(run, config, say=lambda line: None)
+    monkeypatch.setattr("iclmsr.evaluate.judge.extract", lambda *_, **__: pytest.fail("again"))
+    assert evaluate(run, config, say=lambda line: None)["results"] == first["results"]
+    assert numpy.load(tmp_path / "f.npy").shape == (9 + 40, 16)
+    assert json.loads((tmp_path / "report.json").read_text())["results"] == first["results"]
+    assert not (run / "evaluation.json").exists()
+    encoder = initial_encoder(CONFIG.encoder, seed=6)
+    write_encoder(RunFolder.open(run).encoder, encoder, CONFIG.encoder, epoch=3, step=9)
+    with pytest.raises(pytest.fail.Exception, match="again"):
+        evaluate(run, config, say=lambda line: None)
+
+
+def test_an_encoder_that_is_no_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    network = initial_encoder(CONFIG.encoder, seed=1).eval()
+    loaded = LoadedEncoder(network, "some/net", (0.4,) * 3, (0.2,) * 3, 16, "ab" * 32, {"x": 1})
+    monkeypatch.setattr("iclmsr.evaluate.settings.load_encoder", lambda source: loaded)
+    config = EvaluateConfig.of("timm:some/net@file")
+    assert config.data.mean == (0.4,) * 3
+    assert config.data.std == (0.2,) * 3
+    assert config.data.image_size == 16
+    config = replace(
+        QUICK, data=replace(DATA, mean=config.data.mean, std=config.data.std), baselines=True
+    )
+    said = []
+    report = evaluate("timm:some/net@file", config, say=said.append)
+    assert set(report["results"]) == {"encoder", "pixels"}
+    assert any(line.startswith("untrained: left out") for line in said)
+    assert report["encoder"] == {
+        "source": "timm:some/net@file", "name": "some/net", "sha256": "ab" * 32
+    }  # fmt: skip
+    assert json.loads(Path("evaluation-some-net.json").read_text()) == report
+    show(report)
+
+
+def test_nothing_there_and_nowhere_to_write(run, tmp_path):
+    with pytest.raises(IclmsrError, match="nowhere is not a run folder, and no encoder's file"):
+        EvaluateConfig.of(tmp_path / "nowhere")
+    for change, message in (
+        ({"features": tmp_path / "f.txt"}, "ends in .npy or .parquet"),
+        ({"out": tmp_path / "no" / "r.json"}, "--out must be a file in a folder that exists"),
+    ):
+        with pytest.raises(IclmsrError, match=message):
+            evaluate(run, replace(QUICK, **change), say=lambda line: None)
+
+
+def test_what_is_printed(run, capsys):
+    config = replace(
+        QUICK,
+        data=replace(DATA, limit=None),
+        protocol="linear-lbfgs",
+        linear_lbfgs=LogisticProbeConfig(penalties=(1.0, 0.1)),
+        few_labels=FewLabelConfig(shares=(0.5,), draws=2),
+    )
+    report = evaluate(run, config, say=lambda line: None)
+    show(report)
+    out = capsys.readouterr().out
+    few = report["results"]["encoder"]["few_labels"][0]
+    assert f"linear probe on 50 % of the labels ({few['images']} images, 2 draws)" in out
+    assert f"top-1 {few['top1']:.2f} +- {few['top1_sd']:.2f}" in out
+    assert "hardest classes for the linear probe" in out
+    assert "penalty" in out
+    assert "uniform, Euclidean" in out

@@ -2,7 +2,7 @@
 import pytest
 
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate.protocol import LinearProbeConfig
+from iclmsr.evaluate.protocol import FewLabelConfig, LinearProbeConfig, LogisticProbeConfig
 
 
 def test_defaults_are_the_protocol():
@@ -28,3 +28,20 @@ def test_errors(change, message):
     with pytest.raises(IclmsrError, match=message) as caught:
         LinearProbeConfig(**change)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (LogisticProbeConfig, {"penalties": ()}, "penalties must be > 0 and finite, at least one"),
+        (LogisticProbeConfig, {"penalties": (1.0, 0.0)}, r"got \(1.0, 0.0\)"),
+        (LogisticProbeConfig, {"validation": 1.0}, r"validation must be in \(0, 1\), got 1.0"),
+        (LogisticProbeConfig, {"tolerance": 0.0}, r"tolerance must be in \(0, 1\), got 0.0"),
+        (LogisticProbeConfig, {"max_iterations": 0}, "max-iterations must be >= 1, got 0"),
+        (FewLabelConfig, {"shares": (0.1, 1.5)}, r"shares must be in \(0, 1\], got 1.5"),
+        (FewLabelConfig, {"draws": 0}, "few-labels.draws must be >= 1, got 0"),
+    ],
+)
+def test_errors_of_the_others(kind, change, message):
+    with pytest.raises(IclmsrError, match=message):
+        kind(**change)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iclmsr.commands.compose import compose_command
 from iclmsr.commands.shard import shard_command
-from iclmsr.errors import IclmsrError
+from iclmsr.commands.variants import variants_command
+from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, parse_options
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def _check(words: list[str]) -> None:
     """Say what is in a data set and what is the matter with it.
 
     usage: iclmsr data check PATH [--recipe RECIPE] [--json FILE] [--sheet FILE.png]
-                             [--workers N] [--data.source NAME] [--data.masks PATH] ...
+                             [--split NAME] [--workers N] [--data.source NAME]
+                             [--data.masks PATH] ...
            iclmsr data check --data.source synthetic ...
 
     PATH is a folder or an archive. What it holds is guessed from its files, or said by options.
@@ -36,6 +39,7 @@ def _check(words: list[str]) -> None:
       --recipe RECIPE  as the run of this recipe would see it; else SimCLR's recipe for the data
       --json FILE      write all that was found, nothing cut short
       --sheet FILE.png draw 64 images of all classes, each with its mask and two views of it
+      --split NAME     draw images of this split, as test; else training images
       --workers N      threads that decode; as many as there are processors unless given
       --data.NAME, --views.NAME, --seed
                        as in `iclmsr pretrain --help`
@@ -47,6 +51,7 @@ def _check(words: list[str]) -> None:
     parser.add_argument("--recipe")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--split", default="train")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     known, rest = parser.parse_known_args(words)
     if path is None and _source(rest) is None:
@@ -71,11 +76,14 @@ def _check(words: list[str]) -> None:
     if known.json is not None:
         write_json(known.json, as_json(found))
         print(f"wrote {known.json}")
-    if known.sheet is not None and found.splits.get("train") and found.splits["train"].usable():
+    if known.split not in found.splits and known.split not in found.refused:
+        raise IclmsrError(f"unknown --split {known.split!r}: {nearest(known.split, found.splits)}")
+    split = found.splits.get(known.split)
+    if known.sheet is not None and split is not None and split.usable():
         from iclmsr.data.sample import draw_sample
         from iclmsr.data.sheet import draw_sheet
 
-        sample = draw_sample(found, SHEET, seed=config.seed)
+        sample = draw_sample(found, SHEET, seed=config.seed, split=known.split)
         write_atomic(known.sheet, draw_sheet(sample, config.data, config.views, seed=config.seed))
         print(f"wrote {known.sheet}")
     problems = found.problems()
@@ -131,6 +139,8 @@ COMMANDS: dict[str, Verb] = {
     "check": _check,
     "prepare": _prepare,
     "shard": shard_command,
+    "compose": compose_command,
+    "variants": variants_command,
 }
 
 

@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """``iclmsr evaluate``: how good an encoder is."""
 
-from pathlib import Path
-
 from iclmsr.errors import IclmsrError
 from iclmsr.options import asks_help, parse_options, usage
 
 
 def evaluate_command(words: list[str]) -> None:
-    """Measure a run's encoder: linear probe and 5-nn accuracy.
+    """Measure an encoder: linear probe and nearest-neighbour accuracy.
 
     usage: iclmsr evaluate RUN [options below]
+           iclmsr evaluate ENCODER --data.source NAME --data.root PATH [options below]
 
     Trains the probe on the training images and tests on the test images of the data that the
     run was pretrained on, or of those that --data... options name; writes RUN/evaluation.json.
+    ENCODER is any that is no run, as timm:MODEL@FILE; mean, std and image size come with it.
+    docs/how-to/evaluate.md says which number is worth what, and what each costs.
     """
-    run = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    source = words.pop(0) if words and not words[0].startswith("-") else None
     if asks_help(words):
         print(usage(evaluate_command))
-    from iclmsr.evaluate import EvaluateConfig, evaluate, show
+    from iclmsr.evaluate import EvaluateConfig, evaluate, report_path, show
 
     if asks_help(words):
         parse_options(EvaluateConfig, EvaluateConfig(), words)
-    if run is None:
-        raise IclmsrError("evaluate needs a run folder: iclmsr evaluate RUN")
-    config = parse_options(EvaluateConfig, EvaluateConfig.of_run(run), words)
-    show(evaluate(run, config))
-    print(f"wrote {run / 'evaluation.json'}")
+    if source is None:
+        raise IclmsrError("evaluate needs a run folder or an encoder: iclmsr evaluate RUN")
+    config = parse_options(EvaluateConfig, EvaluateConfig.of(source), words)
+    report = evaluate(source, config)
+    show(report)
+    print(f"wrote {report_path(source, report['encoder']['name'], config)}")

@@ -30,6 +30,7 @@ def pretrain_command(words: list[str]) -> None:
     from iclmsr.config import PretrainConfig, decode
     from iclmsr.data.hugging_face import absolute
     from iclmsr.distributed import speaks
+    from iclmsr.encoders import absolute_source
     from iclmsr.files import read_json
     from iclmsr.pretrain import pretrain, resume
     from iclmsr.recipes import RECIPES, recipe
@@ -67,7 +68,8 @@ def pretrain_command(words: list[str]) -> None:
         }
         source = absolute(config.data.source)
         data = dataclasses.replace(config.data, source=source, **paths)
-        config = dataclasses.replace(config, data=data)
+        init = None if config.init is None else absolute_source(config.init)
+        config = dataclasses.replace(config, data=data, init=init)
         out = known.out or Path("runs") / (config.recipe or "run")
         run = pretrain(config, out)
     if speaks():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from iclmsr.data.backdrops import Backdrops, draw_donors
 from iclmsr.data.feed import Feed, Held
 from iclmsr.data.views import ViewConfig, draw_parameters, make_views
 from iclmsr.seeds import generator
@@ -27,6 +28,7 @@ class Epoch:
         mean: Of each channel, in [0, 1].
         std: Of each channel, > 0.
         part: Which of how many equal parts of each batch to make: a process's own share.
+        backdrops: What exchanges backgrounds, where ``config`` asks for it.
         order: (N,) int64 permutation of the images, made for this seed and epoch, where not any
             will do (:func:`iclmsr.data.shard_order.shard_order`).
     """
@@ -44,6 +46,7 @@ class Epoch:
         std: Sequence[float],
         part: tuple[int, int] = (0, 1),
         order: Tensor | None = None,
+        backdrops: Backdrops | None = None,
     ) -> None:
         self.feed = Held(images, images.device) if isinstance(images, Tensor) else images
         self.batch_size, self.part = batch_size, part
@@ -52,7 +55,13 @@ class Epoch:
         count, (height, width) = self.feed.count, self.feed.size
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
-        self.order = order
+        self.order, self.backdrops = order, backdrops
+        self.donors = [
+            draw_donors(
+                own.background, own.background_probability, order, seed=seed, epoch=epoch, view=view
+            )
+            for view, own in enumerate(self.configs if backdrops is not None else [])
+        ]
         self.parameters = [
             draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
             for view, own in enumerate(self.configs)
@@ -73,9 +82,12 @@ class Epoch:
         """
         index = self._rows(batch)
         images = self.feed.fetch(index)
+        shown = [images] * len(self.configs)
+        if self.backdrops is not None:
+            shown = [self.backdrops.put(images, index, donors[index]) for donors in self.donors]
         return [
-            make_views(images, drawn.take(index), own, mean=self.mean, std=self.std)
-            for drawn, own in zip(self.parameters, self.configs, strict=True)
+            make_views(seen, drawn.take(index), own, mean=self.mean, std=self.std)
+            for seen, drawn, own in zip(shown, self.parameters, self.configs, strict=True)
         ]
 
     def _rows(self, batch: int) -> Tensor:

@@ -128,6 +128,7 @@ def write(path: Path, current: str, cached: Cached) -> None:
         "arrays": arrays,
         "classes": images.classes,
         "skipped": images.skipped,
+        "background_names": images.background_names,
         "remarks": cached.remarks,
     }
     text = json.dumps(header).encode()
@@ -170,6 +171,7 @@ def read(path: Path, current: str | None) -> Cached:
         arrays.get("masks"),
         arrays.get("backgrounds"),
         tuple(header["skipped"]),
+        tuple(header.get("background_names", ())),
     )
     return Cached(images, tuple(header["remarks"]))
 

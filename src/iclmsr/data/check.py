@@ -37,7 +37,8 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
         except IclmsrError as error:
             found.refused = dict.fromkeys(SPLITS, str(error))
             return found
-        for name in SPLITS:
+        others = () if found.files is None else found.files.others
+        for name in (*SPLITS, *others):
             try:
                 found.splits[name] = _look_at(found, name, workers)
             except IclmsrError as error:
@@ -45,7 +46,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
     found.remarks = [str(one.message) for one in caught]
     if found.files is not None:
         found.has_test = found.files.has_test
-        complete = len(found.splits) == 1 + found.has_test
+        complete = len(found.splits) == 1 + found.has_test + len(others)
         if config.limit is None and complete:
             _find_unused(found, found.files)
     found.copies = _copies(found.splits)
@@ -66,6 +67,7 @@ def _find_unused(found: Findings, files: Files) -> None:
     """Notes images that no split has."""
     used = {image for split in found.splits.values() for image in split.labels}
     splits = {name for names in files.rules.folders.values() for name in names}
+    splits.update(files.others)
     try:
         images = images_among(files.tree.files())
     except IclmsrError as error:  # in a folder that no split reads

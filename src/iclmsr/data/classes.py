@@ -79,15 +79,22 @@ def choose(found: Sequence[str], class_list: Path | None, place: str) -> tuple[s
 
 
 def check_same(
-    found: Collection[str], place: str, expected: Collection[str], train: str, *, hint: str = ""
+    found: Collection[str],
+    place: str,
+    expected: Collection[str],
+    train: str,
+    *,
+    split: str = "test",
+    hint: str = "",
 ) -> None:
     """Raises unless the class names are the same.
 
     Args:
-        found: Of the test images.
+        found: Of the split's images.
         place: Where those are.
         expected: Of the training images.
         train: Where those are.
+        split: What the split is called.
         hint: What else to say.
 
     Raises:
@@ -98,7 +105,7 @@ def check_same(
         if names:
             differ.append(f"only in {folder}: {shown(names)}")
     if differ:
-        raise IclmsrError(f"test and train have different classes; {'; '.join(differ)}{hint}")
+        raise IclmsrError(f"{split} and train have different classes; {'; '.join(differ)}{hint}")
 
 
 def shown(names: Collection[str]) -> str:

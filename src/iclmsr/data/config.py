@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.data.variants import Filler, Variant
 from iclmsr.errors import IclmsrError
 
 
@@ -65,6 +66,13 @@ class DataConfig:
     workers: int | None = None
     """Processes that decode what is not held in memory, >= 0; 0 is done by the process that
     trains, None takes as many as there are cores. It changes no number."""
+    variant: Variant = "original"
+    """What is shown of images with foreground masks, as in ImageNet-9: only_fg, the background
+    filled; only_bg_b, only_bg_t, the foreground's box black or tiled with background; no_fg, the
+    foreground black; mixed_same, mixed_rand, mixed_next, on the background of an image of the
+    same, any, the next class."""
+    filler: Filler = "gray"
+    """What only_fg fills the background with: gray, the images' mean color, or black."""
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     """Mean of each channel, subtracted from pixels in [0, 1]."""
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)

@@ -58,14 +58,35 @@ def open_image(content: Content) -> Picture:
     try:
         with _opened(content) as file:
             kind, mode = file.format or "", file.mode
-            image = ImageOps.exif_transpose(file)
-            if image.mode == "F":
-                raise ValueError("its pixels are floating-point numbers of no known range")
-            if image.mode.startswith("I"):  # 16 bits of gray, which convert would clip
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-            return Picture(image.convert("RGB"), kind, mode)
+            return Picture(upright(file), kind, mode)
     except Exception as error:  # PIL lets through whatever its decoders stumble over
         raise Unusable(f"does not decode ({_reason(error)})") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image of any mode and orientation in RGB, turned as its EXIF data say.
+
+    Raises:
+        ValueError: Its pixels are floating-point numbers.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range")
+    if image.mode.startswith("I"):  # 16 bits of gray, which convert would clip
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def fitted(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+    """An RGB image resized by its short side and cropped at the centre, (3, S, S).
+
+    Args:
+        image: Of any size.
+        image_size: S, pixels, > 0; bicubic, antialiased. An image of this size stays as it is.
+    """
+    if image.size != (image_size, image_size):
+        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def decode_image(content: Content, image_size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -83,10 +104,7 @@ def decode_image(content: Content, image_size: int) -> tuple[NDArray[np.uint8], 
         Unusable: The file is not an image, is damaged or too large.
     """
     image = open_image(content).image
-    size = image.size
-    if size != (image_size, image_size):
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1), size
+    return fitted(image, image_size), image.size
 
 
 def decode_mask(

@@ -24,7 +24,7 @@ from iclmsr.errors import IclmsrError
 MEMORY_SHARE = 1 / 4
 """A set that takes more of the machine's memory than this stays in its files, unless told."""
 SHARDS_MIXED = 8
-"""Shards from a URL whose images are mixed with each other."""
+"""Shards from a URL whose images a rank mixes with each other."""
 FINGERPRINT = "files-"
 """How the fingerprint of a set in files begins."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -143,15 +143,22 @@ class FileSet:
             self._fingerprint = FINGERPRINT + digest.hexdigest()
         return self._fingerprint
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """A random order of all images, (N,): over shards from a URL one that needs few at a time.
+    def order(self, generator: torch.Generator, *, ranks: int = 1, batch_size: int = 1) -> Tensor:
+        """A random order of all images, (N,).
+
+        Over shards from a URL one in which each rank needs few of them at a time, and only its own
+        share: see :func:`iclmsr.data.shard_order.shard_order`.
 
         Args:
-            generator: Of the epoch; the order follows from its seed alone.
+            generator: Of the epoch; the order follows from its seed, and over shards from a URL
+                from the other two.
+            ranks: Among whom shards from a URL are shared out, >= 1.
+            batch_size: B, a multiple of ``ranks``.
         """
         if isinstance(self.tree, ShardTree) and self.tree.remote:
             shards = self.tree.shards_of(self.files)
-            return shard_order(shards, window=SHARDS_MIXED, generator=generator)
+            among = {"ranks": ranks, "batch_size": batch_size}
+            return shard_order(shards, window=SHARDS_MIXED, generator=generator, **among)
         return torch.randperm(len(self), generator=generator)
 
     def centred(self, *, resize: int | None, crop: int | None) -> "FileSet":

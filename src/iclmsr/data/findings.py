@@ -22,7 +22,8 @@ class Findings:
     Attributes:
         config: What was looked at.
         files: Where its images are files of their own, else None.
-        splits: By ``"train"`` and ``"test"``; one that cannot be listed is not in it.
+        splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
+            not in it.
         refused: Why not, by the same names.
         has_test: Whether there is anything to test on.
         copies: Groups of images with the same pixels, as pairs of split and name.
@@ -47,8 +48,13 @@ class Findings:
         return [group for group in own if len(group) > 1]
 
     def across(self) -> Copies:
-        """Groups with images of both splits."""
-        return [group for group in self.copies if len({split for split, _ in group}) > 1]
+        """Groups with training images and those of another split."""
+        splits = [{split for split, _ in group} for group in self.copies]
+        return [
+            group
+            for group, there in zip(self.copies, splits, strict=True)
+            if "train" in there and len(there) > 1
+        ]
 
     def conflicts(self) -> Copies:
         """Groups whose images have different classes."""
@@ -65,7 +71,7 @@ class Findings:
     def _problems(self) -> Iterator[str]:
         """As above."""
         for name, why in self.refused.items():
-            if name == "train" or self.has_test:
+            if name != "test" or self.has_test:
                 yield why
         for name, split in self.splits.items():
             usable = Counter(split.labels[image] for image in split.usable())
@@ -99,12 +105,13 @@ class Findings:
         if self.unused:
             yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
         across = self.across()
-        if across:
-            there = sum(split == "test" for group in across for split, _ in group)
-            yield (
-                f"{there:,} test images are training images too (same pixels): "
-                "accuracy on them says nothing"
-            )
+        for name in self.splits:
+            there = sum(split == name for group in across for split, _ in group)
+            if there and name != "train":
+                yield (
+                    f"{there:,} {name} images are training images too (same pixels): "
+                    "accuracy on them says nothing"
+                )
         for name in self.splits:
             more = sum(len(group) - 1 for group in self.within(name))
             if more:

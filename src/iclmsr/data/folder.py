@@ -3,6 +3,7 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from iclmsr.data.decode import Unusable, decode_image, decode_mask
 from iclmsr.data.draw import Draw
@@ -58,19 +60,28 @@ def read_images(
             free = [row for index, row in rows.items() if index in files.failed]
     _check_classes(listing, files.failed)
     draw.check(len(row_of))
-    labels = [-1] * len(files.images)
-    for index, row in row_of.items():
-        labels[row] = listing.labels[index]
+    labels = _in_rows(listing.labels, row_of, len(files.images))
+    known = listing.backgrounds
     found = ImageSet(
         torch.from_numpy(files.images),
-        torch.tensor(labels),
+        labels,
         listing.classes,
         None if files.masks is None else torch.from_numpy(files.masks),
+        None if known is None else _in_rows(known.ids, row_of, len(files.images)),
         skipped=tuple(listing.tree.where(listing.files[index]) for index in sorted(files.failed)),
+        background_names=() if known is None else known.names,
     )
     kept = [row_of[index] for index in sorted(row_of)]
     in_place = kept == list(range(len(found)))
     return found if in_place else found.take(torch.tensor(kept))
+
+
+def _in_rows(values: Sequence[int], row_of: Mapping[int, int], count: int) -> Tensor:
+    """The values (count,) of the listed files in the rows that they were read into."""
+    rows = [-1] * count
+    for index, row in row_of.items():
+        rows[row] = values[index]
+    return torch.tensor(rows)
 
 
 def mask_name(image: str) -> str:

@@ -13,7 +13,7 @@ from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.decode import Unusable, careful, open_image
 from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
-from iclmsr.data.readers import root_of, rules_of
+from iclmsr.data.readers import root_of, rules_of, split_in
 from iclmsr.data.shards import names_shards
 from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
 from iclmsr.data.trees import Tree, open_tree
@@ -45,14 +45,35 @@ class Files(NamedTuple):
         """Whether there is a folder of test images."""
         return not set(self.rules.folders["test"]).isdisjoint(self.tree.folders())
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Splits beside train and test: folders with the same classes as train, sorted."""
+        folders = self.tree.folders()
+        if "train" not in folders:
+            return ()
+        classes = self._folders("train")
+        return tuple(
+            name
+            for name in folders
+            if split_in(self.tree, name, self.rules) == name and name != "test"
+            if self._folders(name) == classes
+        )
+
+    def _folders(self, name: str) -> list[str]:
+        """The folders in a folder; none where it cannot be listed, which is no split then."""
+        try:
+            return self.tree.folders(name)
+        except IclmsrError:
+            return []
+
     def listing(self, split: str) -> Listing:
-        """The images of ``"train"`` or ``"test"``.
+        """The images of ``"train"``, ``"test"`` or one of the others.
 
         Raises:
             IclmsrError: There are none, or not in the folders where they should be.
         """
         listed = list_tiny_imagenet if self.source == "tiny-imagenet" else list_folder
-        return listed(self.tree, split, self.rules)
+        return listed(self.tree, split_in(self.tree, split, self.rules) or split, self.rules)
 
 
 def find_files(config: DataConfig) -> Files | None:

@@ -48,7 +48,7 @@ def list_tiny_imagenet(tree: Tree, split: str, rules: Rules) -> Listing:
 
     Args:
         tree: The data set.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"test"`` or the name of another split's folder.
         rules: How to read it; its ``folders`` do not count.
 
     Raises:
@@ -66,7 +66,7 @@ def list_tiny_imagenet(tree: Tree, split: str, rules: Rules) -> Listing:
     if WNIDS in texts and "train" in tree.folders():
         _check_complete(tree, set(texts[WNIDS].split()))
     here = next((name for name in FOLDERS["test"] if name in tree.folders()), "")
-    if split == "train" or not here or tree.folders(here) != ["images"]:
+    if split != "test" or not here or tree.folders(here) != ["images"]:
         listing = list_folder(tree, split, rules)
     elif ANNOTATIONS in texts and here == "val":
         listing = _list_annotated(tree, texts[ANNOTATIONS], rules)
@@ -78,7 +78,7 @@ def list_tiny_imagenet(tree: Tree, split: str, rules: Rules) -> Listing:
     if rules.labels and rules.class_list is None:
         sizes = [
             (len(listing.classes), CLASSES, "classes"),
-            (len(listing.files), COUNTS[split], "images"),
+            *((len(listing.files), count, "images") for count in [COUNTS.get(split)] if count),
         ]
         warn_unless_official(tree.place, TINY, sizes)
     return listing

@@ -19,6 +19,7 @@ class ImageSet:
         masks: (N, H, W) bool, true on the foreground, or None.
         backgrounds: (N,) int64, which background each image has, or None.
         skipped: Files that did not decode and were left out.
+        background_names: What the backgrounds are called, by their number; empty if nothing.
     """
 
     images: Tensor
@@ -27,6 +28,7 @@ class ImageSet:
     masks: Tensor | None = None
     backgrounds: Tensor | None = None
     skipped: tuple[str, ...] = ()
+    background_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from iclmsr.data.classes import check_same, choose
+from iclmsr.data.backgrounds import Backgrounds
+from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
@@ -22,12 +23,14 @@ class Listing:
         files: (N,) paths in the tree.
         labels: (N,) in [0, C), or -1 where there is none.
         classes: The C class names, in the order of the labels.
+        backgrounds: The files' backgrounds, if they are known.
     """
 
     tree: Tree
     files: tuple[str, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+    backgrounds: Backgrounds | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,11 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
 
     Args:
         tree: The data set.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"test"`` or the name of another split's folder.
         rules: How to read it.
 
     Raises:
-        IclmsrError: A folder is missing or empty, or test and train have different classes.
+        IclmsrError: A folder is missing or empty, or has other classes than the training images.
     """
     folder = _split_folder(tree, split, rules)
     if not rules.labels:
@@ -85,12 +88,16 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
     classes = classes_of(tree, folder, rules)
     if not classes:
         files = images_in(tree, folder, rules)
-        if split == "test":
+        if split != "train":
             place = tree.where(folder)
             raise IclmsrError(f"{place} has images but no classes: move them to {place}/CLASS/")
         return Listing(tree, files, (-1,) * len(files), ())
     _check_classes(tree, split, folder, classes, rules)
-    groups = [images_in(tree, _join(folder, name), rules) for name in classes]
+    groups = [_images_in(tree, _join(folder, name), rules) for name in classes]
+    empty = [name for name, group in zip(classes, groups, strict=True) if not group]
+    if empty:
+        several = f"{len(empty):,} classes of {tree.where(folder)}: {shown(empty)}"
+        raise _no_images(tree.where(_join(folder, empty[0])) if len(empty) == 1 else several)
     labels = tuple(label for label, group in enumerate(groups) for _ in group)
     return Listing(tree, tuple(path for group in groups for path in group), labels, classes)
 
@@ -112,6 +119,8 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
         name: [folder for folder in folders if folder in inside]
         for name, folders in rules.folders.items()
     }
+    if split not in there:
+        return split
     if there[split]:
         return there[split][0]
     if split == "train" and not there["test"]:
@@ -133,7 +142,7 @@ def _check_classes(
             raise IclmsrError(
                 f"{root} has no folder train, but {nested} has: pass --data.root {nested}"
             )
-    if split != "test":
+    if split == "train":
         return
     hint = ""
     if classes == ("images",):
@@ -143,7 +152,7 @@ def _check_classes(
         )
     if "train" in tree.folders():
         train = classes_of(tree, "train", rules)
-        check_same(classes, tree.where(folder), train, tree.where("train"), hint=hint)
+        check_same(classes, tree.where(folder), train, tree.where("train"), split=split, hint=hint)
     if hint:
         raise IclmsrError(hint.removeprefix("; "))
 
@@ -154,17 +163,25 @@ def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     Raises:
         IclmsrError: There is none.
     """
+    files = _images_in(tree, folder, rules)
+    if not files:
+        raise _no_images(tree.where(folder))
+    return files
+
+
+def _images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
+    """As above, but there may be none."""
     apart = f"{rules.apart}/"
-    files = tuple(
+    return tuple(
         name
         for name in tree.files(folder)
         if name.lower().endswith(SUFFIXES) and not (rules.apart and name.startswith(apart))
     )
-    if not files:
-        raise IclmsrError(
-            f"no images in {tree.where(folder)}: looked for files named *{', *'.join(SUFFIXES)}"
-        )
-    return files
+
+
+def _no_images(where: str) -> IclmsrError:
+    """The error of a place without images."""
+    return IclmsrError(f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}")
 
 
 def _join(folder: str, name: str) -> str:

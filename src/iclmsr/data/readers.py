@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from iclmsr.data.archives import Official
+from iclmsr.data.backgrounds import read_backgrounds
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
 from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
@@ -89,7 +90,9 @@ def _read(
     """The image files in a tree, decoded together with their masks or left where they are."""
     tree = top(tree)
     rules, masks = rules_of(config, tree)
-    listing = listed(tree, _on_disk(config, split), rules)
+    known = split_in(tree, split, rules) or _on_disk(config, split)
+    listing = listed(tree, known, rules)
+    listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
     planes = 3 if masks is None else 4
     size = planes * config.image_size**2 * (draw.limit or len(listing.files))
     if stays_on_disk(config.resident, size):
@@ -120,7 +123,7 @@ def rules_of(config: DataConfig, tree: Tree) -> tuple[Rules, Tree | None]:
     if config.masks is not None:
         masks = open_masks(config.masks, config.shard_cache)
         apart = apart_of(masks, tree)
-    folders = IMAGENET_FOLDERS if config.source == "imagenet" else FOLDERS
+    folders = IMAGENET_FOLDERS if "imagenet" in config.source else FOLDERS
     return Rules(folders, config.labels, config.class_list, apart), masks
 
 
@@ -238,6 +241,25 @@ def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
     raise IclmsrError(
         f"data.source {config.source!r} has no split {split!r}: choose pretrain, train or test"
     )
+
+
+def split_in(tree: Tree, split: str, rules: Rules) -> str | None:
+    """The split as a listing knows it, where it has a folder of its name beside train's.
+
+    Args:
+        tree: The data set.
+        split: A name.
+        rules: How it is read.
+
+    Returns:
+        ``"test"`` if its folder serves as that; its own name; or None.
+    """
+    folders = tree.folders()
+    tests = [name for name in rules.folders["test"] if name in folders]
+    if split in tests[:1]:
+        return "test"
+    named = split in folders and split not in (*rules.folders["train"], "masks", rules.apart)
+    return split if named and "train" in folders else None
 
 
 SOURCES: dict[str, Callable[[DataConfig, str, Draw], ImageSet | FileSet]] = {

@@ -73,10 +73,12 @@ class Patience:
 def _lasting(error: Exception) -> bool:
     """Whether to try again is of no use."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    status = getattr(cause or error, "status", None)  # fsspec says "not found" whatever it was
+    status = getattr(cause or error, "status", None)
     if isinstance(status, int):
         return 400 <= status < 500 and status not in TRANSIENT
-    return cause is None and isinstance(error, FileNotFoundError | PermissionError)
+    # fsspec's HTTP says "not found" whatever it was; a store names its own answer as the cause.
+    http = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
+    return not http and isinstance(error, FileNotFoundError | PermissionError)
 
 
 @dataclass(frozen=True)

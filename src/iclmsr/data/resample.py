@@ -48,7 +48,10 @@ def crop(
     # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
     cut = torch.bmm(images.reshape(count, channels * height, width), columns).clamp_(0, 1)
     cut = cut.view(count, channels, height, size)
-    return torch.stack([torch.bmm(rows, plane) for plane in cut.unbind(1)], dim=1).clamp_(0, 1)
+    result = cut.new_empty(channels, count, size, size)  # joining planes afterwards costs a copy
+    for plane, out in zip(cut.unbind(1), result, strict=True):
+        torch.bmm(rows, plane, out=out)
+    return result.clamp_(0, 1).transpose(0, 1)
 
 
 def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
@@ -61,6 +64,8 @@ def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
         largest: See :func:`blur_matrix`.
     """
     index = rows.nonzero().squeeze(1)
+    if not len(index):
+        return
     blur = blur_matrix(sigma[index].to(images.device), images.shape[-1], largest)
     index = index.to(images.device)
     for plane in images.unbind(1):

@@ -17,44 +17,49 @@ from iclmsr.seeds import generator
 
 
 class Sample(NamedTuple):
-    """Training images drawn at random.
+    """Images of a split drawn at random.
 
     Attributes:
         images: The images as a run would have them.
         names: What each is called: its class, or its own name where it has none.
-        there: Training images that they were drawn from, and those that cannot be used.
+        there: Images that they were drawn from, and those that cannot be used.
+        split: What they were drawn from.
     """
 
     images: ImageSet
     names: tuple[str, ...]
     there: int
+    split: str = "train"
 
 
-def draw_sample(found: Findings, count: int, *, seed: int) -> Sample:
-    """Usable training images, of each class as many as of the others; files of no others are read.
+def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train") -> Sample:
+    """Usable images of a split, as many of each class as of the others; no other files are read.
 
     Args:
         found: The data set.
         count: How many, > 0; all, if there are fewer. Where there are more classes, so many of
             them have one image each.
         seed: Of the draw.
+        split: Which one.
 
     Raises:
-        IclmsrError: There are no usable training images.
+        IclmsrError: There are no usable images in it, or there is no such split.
     """
-    if "train" not in found.splits or not found.splits["train"].usable():
-        raise IclmsrError("there are no training images to draw a sheet of")
-    split = found.splits["train"]
-    chosen = choose(split, count, seed=seed)
-    names = tuple(split.labels[name] or name for name in chosen)
+    if split not in found.splits or not found.splits[split].usable():
+        what = "training" if split == "train" else split
+        raise IclmsrError(f"there are no {what} images to draw a sheet of")
+    looked = found.splits[split]
+    chosen = choose(looked, count, seed=seed)
+    names = tuple(looked.labels[name] or name for name in chosen)
     if found.files is None:
-        index_of = {name: index for index, name in enumerate(split.labels)}
+        index_of = {name: index for index, name in enumerate(looked.labels)}
         index = torch.tensor([index_of[name] for name in chosen])
-        return Sample(load(found.config, "pretrain").take(index), names, len(split))
+        images = load(found.config, "pretrain" if split == "train" else split)
+        return Sample(images.take(index), names, len(looked), split)
     labels = tuple(
-        split.classes.index(split.labels[name]) if split.labels[name] else -1 for name in chosen
+        looked.classes.index(looked.labels[name]) if looked.labels[name] else -1 for name in chosen
     )
-    listing = Listing(found.files.tree, tuple(chosen), labels, split.classes)
+    listing = Listing(found.files.tree, tuple(chosen), labels, looked.classes)
     images = read_images(
         listing,
         image_size=found.config.image_size,
@@ -62,7 +67,7 @@ def draw_sample(found: Findings, count: int, *, seed: int) -> Sample:
         draw=Draw(),
         masks=found.files.masks,
     )
-    return Sample(images, names, len(split))
+    return Sample(images, names, len(looked), split)
 
 
 def choose(split: Split, count: int, *, seed: int) -> list[str]:

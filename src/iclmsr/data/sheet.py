@@ -67,12 +67,13 @@ def _titles(sample: Sample, data: DataConfig, views: ViewConfig) -> list[tuple[s
     there = len(images.classes)
     seen = len(set(images.labels.tolist()) - {-1})
     classes = f"{seen} of {there:,} classes" if seen < there else f"{there:,} classes"
+    what = "training" if sample.split == "train" else sample.split
     root = "" if data.root is None else f" in {printable(data.root)}"
     outline = ", yellow: the outline of its mask" if images.masks is not None else ""
     weak = "".join(f", the {('upper', 'lower')[view]} one weak" for view in views.weak if view < 2)
     return [
         (
-            f"{data.source}{root}: {len(images)} of {sample.there:,} training images, {classes}",
+            f"{data.source}{root}: {len(images)} of {sample.there:,} {what} images, {classes}",
             18,
             INK,
         ),

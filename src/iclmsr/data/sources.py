@@ -16,9 +16,21 @@ from iclmsr.data.names import printable
 from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
+from iclmsr.data.synthetic import SPLITS
+from iclmsr.data.variants import make_variant
 from iclmsr.errors import IclmsrError, nearest
+from iclmsr.seeds import derive
 
-__all__ = ["OFFICIAL", "SOURCES", "DataConfig", "cache_path", "load", "open_split", "prepare"]
+__all__ = [
+    "OFFICIAL",
+    "SOURCES",
+    "DataConfig",
+    "cache_path",
+    "has_split",
+    "load",
+    "open_split",
+    "prepare",
+]
 
 
 def load(config: DataConfig, split: str) -> ImageSet:
@@ -28,7 +40,8 @@ def load(config: DataConfig, split: str) -> ImageSet:
         config: Which data set, and how; ``resident`` does not count.
         split: ``"pretrain"``, the images to pretrain on; ``"train"``, those that evaluation
             learns from, the same but in stl10, where only these have labels; ``"test"``;
-            synthetic also has ``"test-swapped"``.
+            synthetic also has ``"val"``, ``"val-swapped"`` and ``"test-swapped"``, and images by
+            class every split that has a folder of its name.
 
     Returns:
         At most ``config.limit`` images unless it is a test split, of ``config.image_size``; but
@@ -63,11 +76,37 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     prepared = _prepared(config, split, draw)
     read = SOURCES[kind_of(config.source)]
     images = read(config, split, draw) if prepared is None else prepared
+    if config.variant != "original":
+        images = _as_variant(images, config, split)
     if split == "pretrain":
         return images
     if isinstance(images, FileSet):
         return images.centred(resize=config.evaluate_resize, crop=config.evaluate_crop)
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
+
+
+def has_split(config: DataConfig, split: str) -> bool:
+    """Whether there is a split beside those that every data set has, as ``test-swapped``.
+
+    Args:
+        config: Which data set.
+        split: Its name.
+    """
+    if config.source == "synthetic":
+        return split in SPLITS
+    root = config.root
+    return isinstance(root, Path) and (root.expanduser() / split).is_dir()
+
+
+def _as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet:
+    """The images as ``config.variant`` shows them."""
+    if isinstance(images, FileSet):
+        raise IclmsrError(
+            f"data.variant {config.variant} is for images in memory, these stay on disk: pass "
+            "--data.resident memory"
+        )
+    seed = derive(config.seed, "split", "train" if split == "pretrain" else split)
+    return make_variant(images, config.variant, filler=config.filler, seed=seed)
 
 
 def prepare(config: DataConfig, split: str) -> ImageSet:

@@ -3,7 +3,8 @@
 
 The class of an image is its shape. Each class has a texture of its own, which most training
 images wear: an encoder may learn the texture instead. The split ``test-swapped`` shows the
-shapes of ``test``, pixel for pixel, on textures that say nothing about the class.
+shapes of ``test``, pixel for pixel, on textures that say nothing about the class; and
+``val-swapped`` those of ``val``, to make choices on.
 """
 
 import math
@@ -18,7 +19,8 @@ from iclmsr.data.images import ImageSet
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.seeds import generator
 
-SPLITS = ("train", "test", "test-swapped")
+SWAPPED = "-swapped"
+SPLITS = ("train", "val", "val-swapped", "test", "test-swapped")
 SMALLEST_SIZE = 16
 CHUNK_PIXELS = 2**19  # rendered at a time to bound the memory; part of what the data set is
 Shape = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +39,8 @@ class SyntheticConfig:
     """Number of shapes, and of textures, K, in [2, 8]."""
     train: int = 4000
     """Images of the split train, > 0."""
+    val: int = 500
+    """Images of the splits val and val-swapped, > 0."""
     test: int = 1000
     """Images of the splits test and test-swapped, > 0."""
     rho: float = 0.9
@@ -48,7 +52,7 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         if not 2 <= self.classes <= len(SHAPES):
             raise IclmsrError(f"classes must be in [2, {len(SHAPES)}], got {self.classes}")
-        for name in ("train", "test"):
+        for name in ("train", "val", "test"):
             if getattr(self, name) < 1:
                 raise IclmsrError(f"{name} must be > 0 images, got {getattr(self, name)}")
         for name in ("rho", "variety"):
@@ -61,8 +65,8 @@ def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size
 
     Args:
         config: What to make.
-        split: ``train``, ``test`` or ``test-swapped``: the foregrounds of ``test`` on
-            backgrounds drawn with rho = 0.
+        split: ``train``, ``val`` or ``test``; ``val-swapped`` or ``test-swapped``: the
+            foregrounds of ``val`` or ``test`` on backgrounds drawn with rho = 0.
         seed: Any integer.
         image_size: Height and width, pixels, >= 16.
 
@@ -82,8 +86,8 @@ def make_synthetic(config: SyntheticConfig, split: str, *, seed: int, image_size
         raise IclmsrError(f"no split {split!r} in the synthetic data; {nearest(split, SPLITS)}")
     if image_size < SMALLEST_SIZE:
         raise IclmsrError(f"image_size must be >= {SMALLEST_SIZE} pixels, got {image_size}")
-    count = config.train if split == "train" else config.test
-    front, rho = ("test", 0.0) if split == "test-swapped" else (split, config.rho)
+    front, rho = split.removesuffix(SWAPPED), 0.0 if split.endswith(SWAPPED) else config.rho
+    count = {"train": config.train, "val": config.val, "test": config.test}[front]
     classes = config.classes
     order = torch.randperm(count, generator=generator(seed, "synthetic", front, "labels"))
     labels = order % classes

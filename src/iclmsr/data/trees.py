@@ -51,6 +51,10 @@ class Tree(ABC):
     def files(self, folder: str = "") -> list[str]:
         """Paths from the root of all files at any depth below ``folder``, sorted."""
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self.files()
+
     @abstractmethod
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each file of ``names`` that is there, one at a time; an archive has an order of its own.
@@ -99,6 +103,10 @@ class Folder(Tree):
         parts = folder.split("/") if folder else []
         above += [self._identity("/".join(parts[:depth])) for depth in range(1, len(parts))]
         return sorted(self._walk(folder, above if folder else []))
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file; no folder is listed."""
+        return (self.place / name).is_file()
 
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each file in the order of ``names``; one that is not there is an error as content."""

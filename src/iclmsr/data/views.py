@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from iclmsr.data.backdrops import Background
 from iclmsr.data.colour import HUE, grayscale_, jitter_, solarize_
 from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
@@ -43,18 +44,25 @@ class ViewConfig:
     """Probability that the colours are jittered at all."""
     grayscale: float = 0.1
     """Probability that the view is gray."""
-    blur: float = 0.0
-    """Probability that the view is blurred (Gaussian)."""
+    blur: float | tuple[float, ...] = 0.0
+    """Probability that the view is blurred (Gaussian); or of each view, the last for all further
+    ones: BYOL's pair is 1.0 0.1."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Smallest and largest standard deviation of the blur, pixels of the view, > 0."""
-    solarize: float = 0.0
-    """Probability that bright pixels are inverted, each channel for itself."""
+    solarize: float | tuple[float, ...] = 0.0
+    """Probability that bright pixels are inverted, each channel for itself; or of each view, as
+    blur: BYOL's pair is 0.0 0.2."""
     solarize_threshold: float = 0.5
     """From where on a channel of a pixel is bright, in [0, 1]; 0.5 is a byte's 128."""
     crop_first: bool = False
     """Crop and flip before jitter and gray, not after; contrast's mean gray is then the crop's."""
     weak: tuple[int, ...] = ()
     """Indices (from 0) of the views that are only cropped and flipped."""
+    background: Background = "keep"
+    """keep; or, with foreground masks, before all else: remove (gray instead), random (that of any
+    image), swaps (one background for every two images of a batch in view 0, any in the others)."""
+    background_probability: float = 0.2
+    """With which an image's background is changed in a view, or that of a pair of images."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -70,12 +78,15 @@ class ViewConfig:
             "flip",
             "jitter_probability",
             "grayscale",
-            "blur",
-            "solarize",
             "solarize_threshold",
+            "background_probability",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name, chances in (("blur", self.blur), ("solarize", self.solarize)):
+            each = chances if isinstance(chances, tuple) else (chances,)
+            if not each or not all(0 <= chance <= 1 for chance in each):
+                raise IclmsrError(f"{name} must be in [0, 1], got {chances}")
         if len(self.jitter) != 4 or not all(0 <= strength < math.inf for strength in self.jitter):
             raise IclmsrError(f"jitter must be 4 numbers >= 0, got {self.jitter}")
         if self.jitter[HUE] > 0.5:
@@ -86,10 +97,23 @@ class ViewConfig:
             raise IclmsrError(f"weak must be indices >= 0, got {self.weak}")
 
     def for_view(self, index: int) -> "ViewConfig":
-        """The config of view ``index``: only cropped and flipped when it is weak."""
-        if index not in self.weak:
+        """The config of view ``index``: its own blur and solarize; when weak, crop and flip alone.
+
+        >>> ViewConfig(blur=(1.0, 0.1)).for_view(2).blur
+        0.1
+        """
+        if index in self.weak:
+            plain = replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
+            return replace(plain, background="keep")
+        blur, solarize = _of_view(self.blur, index), _of_view(self.solarize, index)
+        if (blur, solarize) == (self.blur, self.solarize):
             return self
-        return replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
+        return replace(self, blur=blur, solarize=solarize)
+
+
+def _of_view(chances: float | tuple[float, ...], index: int) -> float:
+    """One view's probability."""
+    return chances[min(index, len(chances) - 1)] if isinstance(chances, tuple) else chances
 
 
 class ViewParameters(NamedTuple):
@@ -131,7 +155,7 @@ def draw_parameters(
         count: Number of images, B.
         height: Of the images, pixels.
         width: Of the images, pixels.
-        config: The distribution.
+        config: The distribution; of blur and solarize, where views differ, that of view 0.
         generator: A CPU generator.
 
     Source: torchvision's ColorJitter, RandomResizedCrop, RandomSolarize; MoCo v2's GaussianBlur.
@@ -158,9 +182,9 @@ def draw_parameters(
         order=uniform(4).argsort(dim=1),
         jitter=uniform() < config.jitter_probability,
         grayscale=uniform() < config.grayscale,
-        blur=uniform() < config.blur,
+        blur=uniform() < _of_view(config.blur, 0),
         sigma=(soft + (softest - soft) * uniform()).float(),
-        solarize=uniform() < config.solarize,
+        solarize=uniform() < _of_view(config.solarize, 0),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders, wherever they come from, and how to feed them."""
 
-from iclmsr.encoders.loaded import LoadedEncoder, load_encoder
+from iclmsr.encoders.loaded import LoadedEncoder, absolute_source, load_encoder
+from iclmsr.encoders.preprocessing import Preprocessing
 
-__all__ = ["LoadedEncoder", "load_encoder"]
+__all__ = ["LoadedEncoder", "Preprocessing", "absolute_source", "load_encoder"]

@@ -1,57 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging a run: its encoder beside an untrained one and raw pixels."""
+"""Judging an encoder: beside an untrained one and raw pixels, by a named protocol."""
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from torch import nn
 
-from iclmsr.config import PretrainConfig, at_least, decode, encode
+from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import DataConfig, open_split
+from iclmsr.data.sources import open_split
 from iclmsr.devices import choose_device
+from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate.accuracy import topk_accuracy
-from iclmsr.evaluate.features import Features, extract, pixels
-from iclmsr.evaluate.knn import knn_votes
-from iclmsr.evaluate.linear_probe import linear_probe
-from iclmsr.evaluate.protocol import LinearProbeConfig
+from iclmsr.evaluate.accuracy import confusion, per_class, topk_accuracy
+from iclmsr.evaluate.feature_cache import cached, key_of
+from iclmsr.evaluate.feature_files import check_name, write_features
+from iclmsr.evaluate.features import Features, class_count, extract, pixels
+from iclmsr.evaluate.fine_tune import fine_tune
+from iclmsr.evaluate.probe import few_labels, fit_probe
+from iclmsr.evaluate.protocol import LinearProbeConfig, LogisticProbeConfig
+from iclmsr.evaluate.settings import VERSIONS, EvaluateConfig, is_run, open_encoder
+from iclmsr.evaluate.variants import described, uniform, weighted
 from iclmsr.files import write_json
-from iclmsr.networks import Encoder, initial_encoder, read_encoder
+from iclmsr.networks import initial_encoder
 from iclmsr.runs import RunFolder, environment
-
-PROTOCOL = "w-mse-2021"
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """On which data an encoder is judged, and how; the defaults are the protocol w-mse-2021."""
-
-    baselines: bool = False
-    """Also judge the same encoder untrained, and raw pixels without any."""
-    k: int = 5
-    """Neighbours that vote in the nearest-neighbour classifier, >= 1."""
-    batch_size: int = 512
-    """Images in a batch while features are extracted, >= 1."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
-    data: DataConfig = field(default_factory=DataConfig)
-    linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("k", "batch_size"):
-            at_least(self, "", name, 1)
-
-    @classmethod
-    def of_run(cls, run: Path) -> "EvaluateConfig":
-        """The protocol on all images of the data set that a run was pretrained on."""
-        config = decode(PretrainConfig, RunFolder.open(run).config())
-        return cls(data=replace(config.data, limit=None, masks=None))
 
 
 def judge_features(train: Features, test: Features, config: EvaluateConfig) -> dict[str, Any]:
@@ -63,23 +40,54 @@ def judge_features(train: Features, test: Features, config: EvaluateConfig) -> d
         config: The protocol.
 
     Returns:
-        ``{"linear": {"top1", "top5"}, "knn": {"k", "top1", "top5"}}``. A class without a vote
-        does not count for k-nn: with k = 5 its top-5 is the share of images one of whose
-        neighbours is of the right class.
+        ``{"linear": {"top1", "top5"}, "knn": {"k", "top1", "top5"}}``, the protocol's; and
+        ``knn_variants``, ``per_class`` and ``confusion`` (rows: true classes) of both, with
+        ``linear_choice`` and ``few_labels`` where there are any. A class without a vote does
+        not count for k-nn: with k = 5 its top-5 is the share of images one of whose neighbours
+        is of the right class.
     """
-    votes = knn_votes(train, test, k=config.k)
-    nearest = {f"top{k}": topk_accuracy(votes, test.labels, k) for k in (1, 5)}
-    return {
-        "linear": linear_probe(train, test, config.linear_probe),
-        "knn": {"k": config.k, **nearest},
+    classes = class_count(train, test)
+    classifier, choice = fit_probe(
+        train, config.protocol, config.linear_probe, config.linear_lbfgs, classes=classes
+    )
+    scores = classifier.scores(test.features)
+    further = sorted({k for k in (*config.neighbours, config.k) if k <= len(train.labels)})
+    own, *plain = uniform(train, test, [config.k, *(k for k in further if k != config.k)])
+    matrices = {
+        "linear": confusion(scores.argmax(1), test.labels, classes),
+        "knn": confusion(own.predicted.to(test.labels), test.labels, classes),
     }
+    result: dict[str, Any] = {
+        "linear": {f"top{k}": topk_accuracy(scores, test.labels, k) for k in (1, 5)},
+        "knn": {"k": config.k, "top1": own.top1, "top5": own.top5},
+        "knn_variants": [
+            *described(plain, cosine=False),
+            *described(weighted(train, test, further if config.neighbours else ()), cosine=True),
+        ],
+        "per_class": {name: per_class(matrix) for name, matrix in matrices.items()},
+        "confusion": {name: matrix.tolist() for name, matrix in matrices.items()},
+    }
+    if choice:
+        result["linear_choice"] = choice
+    if config.few_labels.shares:
+        result["few_labels"] = few_labels(
+            train,
+            test,
+            config.few_labels,
+            config.protocol,
+            config.linear_probe,
+            config.linear_lbfgs,
+        )
+    return result
 
 
-def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = print) -> Any:
-    """Judges a run's encoder and writes ``evaluation.json`` into the run folder.
+def evaluate(
+    source: str | Path, config: EvaluateConfig, *, say: Callable[[str], None] = print
+) -> Any:
+    """Judges an encoder and writes ``evaluation.json``: into the run folder if it is a run's.
 
     Args:
-        run: The run folder.
+        source: The run folder, or what :func:`iclmsr.encoders.load_encoder` takes.
         config: Data and protocol.
         say: Takes a line about what is under way.
 
@@ -88,30 +96,36 @@ def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = 
         was judged (``encoder``, and with baselines ``untrained`` and ``pixels``), in percent.
 
     Raises:
-        IclmsrError: No run folder, no encoder yet, no data, or images without labels.
+        IclmsrError: No encoder there or none yet, no data, or images without labels.
     """
     began = time.monotonic()
-    folder = RunFolder.open(run)
-    pretraining = decode(PretrainConfig, folder.config())
-    encoder, metadata = read_encoder(folder.encoder)
+    for path, check in ((config.features, check_name), (config.out, _check_out)):
+        if path is not None:
+            check(path)
+    loaded = open_encoder(source)
     train, test = open_split(config.data, "train"), open_split(config.data, "test")
     if train.classes != test.classes:
         raise IclmsrError(f"train and test have other classes: {train.classes} and {test.classes}")
-    encoders: dict[str, Encoder | None] = {"encoder": encoder}
-    if config.baselines:
-        encoders["untrained"] = initial_encoder(pretraining.encoder, pretraining.seed)
-        encoders["pixels"] = None
     results = {}
-    for name, network in encoders.items():
+    for name, (network, identity) in _encoders(source, loaded, config, say).items():
         say(f"{name}: {len(train)} images to learn from, {len(test)} to test on")
-        results[name] = judge_features(
-            features_of(network, train, config), features_of(network, test, config), config
+        known, asked = (
+            features_of(network, images, config, identity=identity) for images in (train, test)
         )
-    standard = config.k == 5 and config.linear_probe == LinearProbeConfig()
+        results[name] = judge_features(known, asked, config)
+        if name == "encoder" and config.features is not None:
+            for path in write_features(config.features, known, asked, train.classes):
+                say(f"wrote {path}")
+        if network is not None and config.fine_tune.epochs:
+            say(f"{name}: fine-tuning for {config.fine_tune.epochs} epochs")
+            results[name]["fine_tuning"] = _fine_tuned(network, train, test, known, config)
     report = {
-        "protocol": PROTOCOL if standard else f"{PROTOCOL}, changed",
+        "protocol": _protocol(config),
+        "protocol_version": VERSIONS[config.protocol],
         "results": results,
-        **metadata,
+        **(loaded.metadata if is_run(source) else {}),
+        "encoder": {"source": str(source), "name": loaded.name, "sha256": loaded.sha256},
+        "classes": list(train.classes),
         "config": encode(config),
         "data": {
             name: {
@@ -124,14 +138,92 @@ def evaluate(run: Path, config: EvaluateConfig, *, say: Callable[[str], None] = 
         "seconds": round(time.monotonic() - began, 1),
         "environment": environment(config.linear_probe.seed),
     }
-    write_json(run / "evaluation.json", report)
+    write_json(report_path(source, loaded.name, config), report)
     return report
 
 
+def report_path(source: str | Path, name: str, config: EvaluateConfig) -> Path:
+    """Where the report of an encoder goes."""
+    if config.out is not None:
+        return config.out
+    if is_run(source):
+        return Path(source) / "evaluation.json"
+    plain = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in name)
+    return Path(f"evaluation-{plain}.json")
+
+
+def _check_out(path: Path) -> None:
+    """Raises unless a report can be written to ``path``."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise IclmsrError(f"--out must be a file in a folder that exists, got {path}")
+
+
+def _protocol(config: EvaluateConfig) -> str:
+    """The protocol's name, if nothing that its numbers depend on is different."""
+    used = {"w-mse-2021": config.linear_probe, "linear-lbfgs": config.linear_lbfgs}
+    standard = {"w-mse-2021": LinearProbeConfig(), "linear-lbfgs": LogisticProbeConfig()}
+    own = config.protocol
+    unchanged = config.k == 5 and used[own] == standard[own]
+    return own if unchanged else f"{own}, changed"
+
+
+def _encoders(
+    source: str | Path, loaded: LoadedEncoder, config: EvaluateConfig, say: Callable[[str], None]
+) -> dict[str, tuple[nn.Module | None, str]]:
+    """What is judged, by name: networks, None for raw pixels, and what each is known by."""
+    network = loaded.network
+    encoders: dict[str, tuple[nn.Module | None, str]] = {
+        "encoder": (network, f"{loaded.sha256} {network!r}")
+    }
+    if config.baselines and is_run(source):
+        run = decode(PretrainConfig, RunFolder.open(Path(source)).config())
+        known = json.dumps([asdict(run.encoder), run.seed])
+        encoders["untrained"] = initial_encoder(run.encoder, run.seed), f"untrained {known}"
+    elif config.baselines:
+        say("untrained: left out, it is known of runs only how their encoder began")
+    if config.baselines:
+        encoders["pixels"] = None, ""
+    return encoders
+
+
+def _fine_tuned(
+    network: nn.Module,
+    train: ImageSet | FileSet,
+    test: ImageSet | FileSet,
+    known: Features,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Accuracy after fine-tuning."""
+    classes = len(train.classes)
+    return fine_tune(
+        network,
+        train,
+        test,
+        known,
+        config.fine_tune,
+        lambda some: fit_probe(
+            some, config.protocol, config.linear_probe, config.linear_lbfgs, classes=classes
+        )[0],
+        mean=config.data.mean,
+        std=config.data.std,
+        batch_size=config.batch_size,
+        device=choose_device(config.device),
+        workers=config.data.workers,
+    )
+
+
 def features_of(
-    encoder: Encoder | None, images: ImageSet | FileSet, config: EvaluateConfig
+    encoder: nn.Module | None,
+    images: ImageSet | FileSet,
+    config: EvaluateConfig,
+    *,
+    identity: str | None = None,
 ) -> Features:
-    """Features of an encoder, or the pixels themselves for None."""
+    """Features of an encoder, or the pixels themselves for None.
+
+    With an ``identity``, which no other encoder has, they are kept in the cache and taken from
+    there the next time.
+    """
     mean, std = config.data.mean, config.data.std
     if encoder is None:
         if isinstance(images, FileSet):
@@ -140,27 +232,20 @@ def features_of(
                 "or pass --data.resident memory"
             )
         return pixels(images, mean=mean, std=std)
-    return extract(
-        encoder,
-        images,
-        mean=mean,
-        std=std,
-        batch_size=config.batch_size,
-        device=choose_device(config.device),
-        workers=config.data.workers,
+    device = choose_device(config.device)
+    key = None
+    if identity is not None and config.feature_cache:
+        key = key_of(identity, images, config.data, device.type, config.batch_size)
+    return cached(
+        key,
+        lambda: extract(
+            encoder,
+            images,
+            mean=mean,
+            std=std,
+            batch_size=config.batch_size,
+            device=device,
+            workers=config.data.workers,
+        ),
+        limit=config.feature_cache,
     )
-
-
-def show(report: dict[str, Any]) -> None:
-    """Prints a report's accuracies as a table."""
-    k = next(iter(report["results"].values()))["knn"]["k"]
-    table = Table(
-        title=f"accuracy, percent (protocol {report['protocol']}, epoch {report['epoch']})"
-    )
-    table.add_column("")
-    columns = [("linear", "top1"), ("linear", "top5"), ("knn", "top1"), ("knn", "top5")]
-    for kind, top in columns:
-        table.add_column(f"{kind if kind == 'linear' else f'{k}-nn'} {top}", justify="right")
-    for name, result in report["results"].items():
-        table.add_row(name, *(f"{result[kind][top]:.2f}" for kind, top in columns))
-    Console().print(table)

@@ -17,7 +17,7 @@ from iclmsr.errors import IclmsrError, nearest
 from iclmsr.files import write_atomic
 from iclmsr.seeds import derive
 
-_RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
+RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
@@ -74,10 +74,10 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     >>> encoder(torch.zeros(2, 3, 32, 32)).shape == (2, encoder.feature_dim) == (2, 32)
     True
     """
-    if config.name in _RESNETS:
+    if config.name in RESNETS:
         return _resnet(config)
     if not timm.is_model(config.name):
-        names = [*_RESNETS, *timm.list_models()]
+        names = [*RESNETS, *timm.list_models()]
         raise IclmsrError(f"unknown encoder {config.name!r}: {nearest(config.name, names)}")
     try:
         model: Any = timm.create_model(
@@ -98,11 +98,11 @@ def initial_encoder(config: EncoderConfig, seed: int) -> Encoder:
         return build_encoder(config)
 
 
-def write_encoder(path: Path, encoder: Encoder, config: EncoderConfig, **more: int) -> None:
+def write_encoder(path: Path, encoder: Encoder, config: EncoderConfig, **more: Any) -> None:
     """Writes the encoder's weights as safetensors, atomically.
 
     Keys are the network's own (torchvision's or timm's). The metadata are one entry, ``iclmsr``,
-    with ``config`` and ``more`` as JSON: safetensors writes several in an order that varies.
+    with ``config`` and ``more``, JSON values: safetensors writes several in an order that varies.
     """
     weights = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
     metadata = {"iclmsr": json.dumps({"encoder": asdict(config), **more})}
@@ -141,7 +141,7 @@ def _resnet(config: EncoderConfig) -> Encoder:
         raise IclmsrError(
             f"encoder.options {config.options} are for timm models; {config.name!r} takes none"
         )
-    block, depths = _RESNETS[config.name]
+    block, depths = RESNETS[config.name]
     network = ResNet(block, list(depths))
     width = config.width
     if width != 64:

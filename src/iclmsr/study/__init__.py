@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much an encoder leans on background, and what changes it."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import pytest
+import torch
+
+from iclmsr.config import PretrainConfig
+from iclmsr.data.backdrops import GRAY, REMOVED, Backdrops, draw_donors
+from iclmsr.data.batches import Epoch
+from iclmsr.data.composite import composite, inpainted
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
+from iclmsr.data.views import ViewConfig
+from iclmsr.errors import IclmsrError
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.pretrain import pretrain, resume
+
+CPU = torch.device("cpu")
+PLAIN = ViewConfig(
+    size=16, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0.0, jitter_probability=0.0,
+    grayscale=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images():
+    return make_synthetic(SyntheticConfig(train=40), "train", seed=0, image_size=16)
+
+
+def donors(kind, probability=1.0, view=0, count=1000, epoch=0):
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(5))
+    return order, draw_donors(kind, probability, order, seed=0, epoch=epoch, view=view)
+
+
+def test_kept_backgrounds_are_an_images_own():
+    assert torch.equal(donors("keep")[1], torch.arange(1000))
+
+
+@pytest.mark.parametrize(("kind", "changed"), [("remove", REMOVED), ("random", None)])
+def test_so_many_backgrounds_are_changed(kind, changed):
+    """Binomial: 300 of 1000 +- 5 standard deviations of 14.5."""
+    found = donors(kind, 0.3)[1]
+    other = found != torch.arange(1000)
+    assert 227 < int(other.sum()) < 373
+    if changed is not None:
+        assert (found[other] == changed).all()
+    else:
+        assert len(found[other].unique()) > 150
+
+
+def test_an_anchor_and_its_hard_negative_share_a_background():
+    order, first = donors("swaps")
+    assert torch.equal(first[order[1::2]], order[::2])
+    assert torch.equal(first[order[::2]], order[::2])
+    _, second = donors("swaps", view=1)
+    assert (second[order[::2]] != order[::2]).float().mean() > 0.99
+
+
+def test_draws_differ_between_views_and_epochs_and_repeat():
+    assert torch.equal(donors("random")[1], donors("random")[1])
+    assert not torch.equal(donors("random")[1], donors("random", view=1)[1])
+    assert not torch.equal(donors("random")[1], donors("random", epoch=1)[1])
+
+
+def test_images_are_put_on_their_donors_backgrounds(images):
+    backdrops = Backdrops(images, CPU)
+    index = torch.tensor([3, 7, 9])
+    found = backdrops.put(images.images[index], index, torch.tensor([12, 7, REMOVED]))
+    behind = inpainted(images.images, images.masks)
+    expected = composite(images.images[3:4], images.masks[3:4], behind[12:13])
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], images.images[7])
+    far = ~torch.nn.functional.max_pool2d(images.masks[9:10].float(), 7, 1, 3).bool()[0]
+    assert (found[2][:, far] == GRAY).all()
+
+
+def test_views_show_the_other_background_and_do_not_depend_on_the_batch(images):
+    config = replace(PLAIN, background="random", background_probability=1.0)
+    known = {"view_count": 2, "seed": 0, "epoch": 0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    backdrops = Backdrops(images, CPU)
+    one = Epoch(images.images, config, batch_size=8, backdrops=backdrops, **known)
+    views = one.views(1)
+    index = one.order[8:16]
+    shown = backdrops.put(images.images[index], index, one.donors[0][index])
+    assert torch.allclose(views[0] * 255, shown.float(), atol=1.0)
+    small = Epoch(images.images, config, batch_size=4, backdrops=backdrops, **known)
+    assert torch.equal(small.views(2)[1], views[1][:4])
+
+
+def test_runs_use_it_resume_exactly_and_need_masks(tmp_path):
+    config = PretrainConfig(
+        epochs=2,
+        batch_size=8,
+        method=SimCLRConfig(hidden_dim=8, embedding_dim=4),
+        encoder=EncoderConfig(width=2),
+        data=DataConfig(
+            source="synthetic", image_size=16, synthetic=SyntheticConfig(train=24, test=8)
+        ),
+        views=replace(PLAIN, background="swaps", background_probability=0.5),
+    )
+    pretrain(config, tmp_path / "whole")
+    pretrain(config, tmp_path / "cut")
+    newest = max((tmp_path / "cut" / "checkpoints").iterdir(), key=lambda path: path.name)
+    newest.unlink()
+    resume(tmp_path / "cut")
+    whole, cut, other = (tmp_path / name / "encoder.safetensors" for name in ("whole", "cut", "x"))
+    assert whole.read_bytes() == cut.read_bytes()
+    pretrain(replace(config, views=PLAIN), tmp_path / "x")
+    assert other.read_bytes() != whole.read_bytes()
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    from PIL import Image
+
+    for name in range(8):
+        Image.new("RGB", (16, 16), (name, 0, 0)).save(folder / f"{name}.png")
+    bare = replace(config, data=DataConfig(source="folder", root=folder.parent, image_size=16))
+    with pytest.raises(IclmsrError, match="needs images in memory with foreground masks"):
+        pretrain(bare, tmp_path / "no")

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole studies on tiny runs: what they write, and that they go on where they were."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from iclmsr.config import MSRConfig, PretrainConfig
+from iclmsr.data.sources import DataConfig
+from iclmsr.data.synthetic import SyntheticConfig
+from iclmsr.data.views import ViewConfig
+from iclmsr.encoders import LoadedEncoder
+from iclmsr.errors import IclmsrError
+from iclmsr.evaluate.protocol import LinearProbeConfig
+from iclmsr.methods.simclr import SimCLRConfig
+from iclmsr.networks import EncoderConfig
+from iclmsr.study.arms import ARMS, arm
+from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig, challenge
+from iclmsr.study.comparison import compare, sweep, with_field
+from iclmsr.study.four_settings import four_settings
+
+DATA = DataConfig(
+    source="synthetic", image_size=16, synthetic=SyntheticConfig(train=48, val=40, test=40)
+)
+TINY = PretrainConfig(
+    epochs=1,
+    batch_size=8,
+    method=SimCLRConfig(hidden_dim=8, embedding_dim=4),
+    encoder=EncoderConfig(width=2),
+    data=DATA,
+    views=ViewConfig(size=16),
+    msr=MSRConfig(strata=2, every_steps=2),
+)
+SETTINGS = BackgroundsConfig(
+    data=DATA, grid=4, least=1, linear_probe=LinearProbeConfig(epochs=5, lr=0.1)
+)
+
+
+def silent(line):
+    pass
+
+
+def without_times(study):
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in study["rows"]]
+    return {"rows": rows, "missing": study["missing"]}
+
+
+def test_four_settings(tmp_path):
+    found = four_settings({"simclr": TINY}, ["plain", "msr"], [0], tmp_path, SETTINGS, say=silent)
+    assert [(row["arm"], row["train"]) for row in found["rows"]] == [
+        ("plain", "full"),
+        ("plain", "foreground"),
+        ("msr", "full"),
+        ("msr", "foreground"),
+    ]
+    for row in found["rows"]:
+        assert set(row["results"]) == {"full", "foreground"}
+        config = json.loads((tmp_path / row["run"] / "config.json").read_text())
+        expected = "only_fg" if row["train"] == "foreground" else "original"
+        assert config["data"]["variant"] == expected
+        assert config["msr"]["enabled"] == (row["arm"] == "msr")
+    assert found["filler"] == "gray"
+
+
+def test_comparison_is_made_once_and_goes_on(tmp_path):
+    arms = ["plain", "msr-no-loss"]
+    found = compare({"simclr": TINY}, arms, [0], tmp_path, SETTINGS, say=silent)
+    assert {row["arm"] for row in found["rows"]} == set(arms)
+    plain, no_loss = ((tmp_path / row["run"] / "encoder.safetensors") for row in found["rows"])
+    assert plain.read_bytes() == no_loss.read_bytes(), "without L_do, MSR is the base method"
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    more = compare({"simclr": TINY}, arms, [0, 1], tmp_path, SETTINGS, say=silent)
+    assert len(more["rows"]) == 4
+    assert more["missing"] == []
+    assert all(path.stat().st_mtime_ns == then for path, then in times.items())
+    assert set(more["rows"][0]["results"]) == {*VARIANTS, "swapped"}
+
+
+def test_a_study_that_was_killed_gives_the_same_table(tmp_path):
+    whole = compare(
+        {"simclr": TINY}, ["plain", "msr"], [0, 1], tmp_path / "a", SETTINGS, say=silent
+    )
+    code = (
+        f"import sys; sys.path[:0] = [{os.path.dirname(__file__)!r}]\n"  # noqa: PTH120
+        "from pathlib import Path\n"
+        "import test_studies as t\n"
+        "bases, arms = {'simclr': t.TINY}, ['plain', 'msr']\n"
+        "t.compare(bases, arms, [0, 1], Path(sys.argv[1]), t.SETTINGS)\n"
+    )
+    cut = tmp_path / "b"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(cut.glob("cells/*/checkpoints/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(cut.glob("cells/*")), "it was killed before it had begun"
+    again = compare({"simclr": TINY}, ["plain", "msr"], [0, 1], cut, SETTINGS, say=silent)
+    assert without_times(again) == without_times(whole)
+
+
+def test_a_cell_that_another_process_makes_is_missing(tmp_path):
+    from iclmsr.runs import RunFolder
+
+    found = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    folder = tmp_path / found["rows"][0]["run"]
+    (folder / "encoder.safetensors").unlink()
+    (folder / "backgrounds-test.json").unlink()
+    with RunFolder.open(folder).lock():
+        busy = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    assert busy["rows"] == []
+    assert busy["missing"] == ["simclr_plain_seed-0"]
+
+
+def test_what_another_process_has_made_is_in_the_table(tmp_path):
+    """Two processes, one seed each, under one plan of both."""
+    compare({"simclr": TINY}, ["plain"], [1], tmp_path, SETTINGS, say=silent)
+    found = compare({"simclr": TINY}, ["plain"], [0, 1], tmp_path, SETTINGS, say=silent)
+    assert [row["seed"] for row in found["rows"]] == [0, 1]
+
+
+def test_sweep_has_plain_beside_it(tmp_path):
+    found = sweep(
+        {"simclr": TINY}, "msr", "msr.strata", [1, 3], [0], tmp_path, SETTINGS, say=silent
+    )
+    assert found["axis"] == "msr.strata"
+    assert [(row["arm"], row.get("value")) for row in found["rows"]] == [
+        ("plain", None),
+        ("msr", 1),
+        ("msr", 3),
+    ]
+    assert (tmp_path / "sweep-msr.strata.json").is_file()
+    with pytest.raises(IclmsrError, match="unknown field 'msr.stratum'"):
+        sweep({"simclr": TINY}, "msr", "msr.stratum", [1], [0], tmp_path, SETTINGS, say=silent)
+    with pytest.raises(IclmsrError, match="strata must be >= 1, got 0"):
+        with_field(TINY, "msr.strata", 0)
+
+
+def test_arms_change_what_they_say():
+    assert not arm("plain", replace(TINY, msr=replace(TINY.msr, enabled=True))).msr.enabled
+    assert arm("msr-frozen", TINY).msr.learnt == "never"
+    assert arm("msr-joint", TINY).msr.learnt == "jointly"
+    assert arm("msr-fresh", TINY).msr.outer_batch == "fresh"
+    assert arm("bg-random", TINY).views.background == "random"
+    assert not arm("bg-random", TINY).msr.enabled
+    assert arm("plain-equal-time", replace(TINY, epochs=10), time_ratio=1.2).epochs == 12
+    assert len({repr(arm(name, TINY)) for name in ARMS}) == len(ARMS) - 1  # msr-same is msr
+    with pytest.raises(IclmsrError, match="unknown arm 'msr-frosen': did you mean 'msr-frozen'"):
+        arm("msr-frosen", TINY)
+    with pytest.raises(IclmsrError, match="needs --time-ratio >= 1"):
+        arm("plain-equal-time", TINY)
+
+
+class Pixels(nn.Module):
+    """Features that are pixels of one kind: the middle, or the border."""
+
+    def __init__(self, middle):
+        super().__init__()
+        self.middle = middle
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        if self.middle:
+            return images[:, :, 6:10, 6:10].flatten(1)
+        return images[:, :, ::15, ::15].flatten(1)
+
+
+@pytest.mark.parametrize("middle", [True, False])
+def test_the_challenge_tells_who_looks_at_the_background(tmp_path, middle):
+    """Classes are the color of a square in the middle; in training the border goes with it."""
+    from PIL import Image, ImageDraw
+
+    colors = [(220, 20, 20), (20, 220, 20), (20, 20, 220), (220, 220, 20)]
+    for split, tied in (("train", True), ("test", True)):
+        for label, color in enumerate(colors):
+            for number in range(12):
+                behind = tuple(c // 2 for c in colors[label if tied else number % 4])
+                image = Image.new("RGB", (16, 16), tuple(c + number for c in behind))
+                mask = Image.new("L", (16, 16), 0)
+                ImageDraw.Draw(image).rectangle((4, 4, 11, 11), fill=color)
+                ImageDraw.Draw(mask).rectangle((4, 4, 11, 11), fill=255)
+                for folder, picture in (("images", image), ("masks", mask)):
+                    path = tmp_path / folder / split / str(label) / f"{number}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    picture.save(path)
+    data = DataConfig(
+        source="folder", root=tmp_path / "images", masks=tmp_path / "masks", image_size=16
+    )
+    encoder = LoadedEncoder(Pixels(middle), "pixels", (0.5,) * 3, (0.25,) * 3, 16, "0")
+    settings = BackgroundsConfig(
+        data=data, grid=8, least=1, linear_probe=LinearProbeConfig(epochs=100, lr=0.05)
+    )
+    found = challenge(encoder, settings)
+    results, measures = found["results"], found["measures"]
+    assert results["original"] == {"linear": 100.0, "knn": 100.0}
+    if middle:
+        assert measures["bg_gap"] == {"linear": 0.0, "knn": 0.0}
+        assert results["mixed_next"]["linear"] == 100
+        assert measures["variance_foreground"] > 0.9
+        assert measures["swap_cosine"] > 0.95
+    else:
+        assert measures["bg_gap"]["knn"] > 50
+        assert results["mixed_next"]["knn"] < 10
+        assert measures["background_only"]["knn"] > 90
+        assert measures["variance_background"] > 0.9
+    assert measures["worst_group"]["knn"]["accuracy"] == (100 if middle else 0)
+
+
+def test_the_challenge_needs_masks(tmp_path):
+    encoder = LoadedEncoder(Pixels(True), "pixels", (0.5,) * 3, (0.25,) * 3, 16, "0")
+    from PIL import Image
+
+    for split in ("train", "test"):
+        path = tmp_path / split / "a" / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(path)
+    settings = BackgroundsConfig(data=DataConfig(source="folder", root=tmp_path, image_size=16))
+    with pytest.raises(IclmsrError, match="needs foreground masks"):
+        challenge(encoder, settings)
+    with pytest.raises(IclmsrError, match="leave out --data.variant only_fg"):
+        BackgroundsConfig(data=replace(DATA, variant="only_fg"))
