@@ -52,7 +52,7 @@ def search(
         if encoder is not None:
             raise
         raise IclmsrError(f"{error}; pass --encoder with where it lies now") from error
-    if False:
+    if loaded.sha256 != about["origin"]["encoder"]:
         raise IclmsrError(
             f"{features} holds vectors of {about['name']}, but {source} is another encoder or was "
             "trained since: pass --encoder with the one, or embed the images again"
