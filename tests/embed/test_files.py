@@ -203,22 +203,22 @@ def test_two_processes_at_once(run, images, tmp_path):
 
 
 def test_damaged_images_stop_it_or_are_named(run, images, tmp_path):
-    (images / "a" / "2.png").write_text("text")
+    (images / "a" / "1.png").write_text("text")
     (images / "b" / "c" / "5.png").write_bytes((images / "b" / "c" / "5.png").read_bytes()[:300])
     out = tmp_path / "f.parquet"
-    with pytest.raises(IclmsrError, match=r"a/2.png does not decode .* pass --on-corrupt skip"):
+    with pytest.raises(IclmsrError, match=r"a/1.png does not decode .* pass --on-corrupt skip"):
         embed_files(run, images, out, CONFIG)
     assert not out.exists()
     done = embed_files(run, images, out, SKIP)
     assert done.count == 5
-    assert list(done.skipped) == ["a/2.png", "b/c/5.png"]
+    assert list(done.skipped) == ["a/1.png", "b/c/5.png"]
     paths, vectors = read(out)
     kept = [name for name in NAMES if name not in done.skipped]
     assert paths == kept
     expected = iclmsr.load(run).embed([images / name for name in kept])
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
-    assert "2 images left out\n  a/2.png does not decode" in done.describe()
-    assert list(embed_files(run, images, out, SKIP).skipped) == ["a/2.png", "b/c/5.png"]
+    assert "2 images left out\n  a/1.png does not decode" in done.describe()
+    assert list(embed_files(run, images, out, SKIP).skipped) == ["a/1.png", "b/c/5.png"]
 
 
 def test_a_part_without_a_single_image(run, images, tmp_path):

@@ -18,7 +18,6 @@ from iclmsr.config import at_least
 from iclmsr.data.decode import Unusable, careful, decode_image
 from iclmsr.data.listing import FOLDERS, Rules, images_in, top
 from iclmsr.data.names import printable
-from iclmsr.data.single import Reader
 from iclmsr.data.threads import in_threads
 from iclmsr.data.trees import Tree, open_tree
 from iclmsr.embed.embedder import Embedder, load
@@ -121,11 +120,11 @@ def embed_files(source: str | Path, images: Path, out: Path, config: EmbedConfig
     )
     tree = top(open_tree(images))
     names = images_in(tree, "", Rules(FOLDERS, apart=MASKS))
-    readers = _readers(tree, names)
+    _check_single(tree, names[0])
     origin = {
         "encoder": embedder.loaded.sha256,
         "preprocessing": embedder.images.to_json(),
-        "images": _digest(names, readers),
+        "images": _digest(tree, names),
     }
     remarks = embedder.loaded.remarks()
     if out.exists():
@@ -133,8 +132,9 @@ def embed_files(source: str | Path, images: Path, out: Path, config: EmbedConfig
     parts = Parts(out, origin, -(-len(names) // PART))
     with parts.held():
         todo = parts.missing()
-        kept = sum(len(parts.read(n).rows) for n in range(parts.count) if n not in set(todo))
-        for number, part in _made(embedder, tree, names, readers, todo, config):
+        done = set(range(parts.count)).difference(todo)
+        kept = sum(len(parts.read(number).rows) for number in done)
+        for number, part in _made(embedder, tree, names, todo, config):
             parts.write(number, part)
         skipped: dict[str, str] = {}
         count = 0
@@ -163,7 +163,6 @@ def _made(
     embedder: Embedder,
     tree: Tree,
     names: Sequence[str],
-    readers: Sequence[Reader],
     todo: Sequence[int],
     config: EmbedConfig,
 ) -> Iterator[tuple[int, Part]]:
@@ -171,15 +170,16 @@ def _made(
 
     def one(index: int) -> Pixels | str:
         try:
-            return decode_image(readers[index](), embedder.size)[0]
+            return decode_image(tree.reader(names[index])(), embedder.size)[0]
         except Unusable as error:
             if config.on_corrupt == "error":
                 raise _unusable(tree, names[index], str(error)) from error
             return str(error)
 
-    indices = [index for number in todo for index in _of_part(number, len(names))]
+    indices = (index for number in todo for index in _of_part(number, len(names)))
+    count = sum(len(_of_part(number, len(names))) for number in todo)
     with careful():
-        stream = iter(_tracked(in_threads(one, indices, config.workers), len(indices)))
+        stream = iter(_tracked(in_threads(one, indices, config.workers), count))
         for number in todo:
             inside = _of_part(number, len(names))
             rows: list[int] = []
@@ -225,10 +225,10 @@ def _complete(out: Path, origin: dict[str, Any], remarks: list[str]) -> Embedded
     return Embedded(count, count, about["skipped"], remarks)
 
 
-def _readers(tree: Tree, names: Sequence[str]) -> list[Reader]:
-    """Where each file is."""
+def _check_single(tree: Tree, name: str) -> None:
+    """Raises where files cannot be read one by one."""
     try:
-        return [tree.reader(name) for name in names]
+        tree.reader(name)
     except IclmsrError as error:
         raise IclmsrError(
             f"{tree.where('')} is compressed as a whole, its files cannot be read one by one: "
@@ -236,11 +236,12 @@ def _readers(tree: Tree, names: Sequence[str]) -> list[Reader]:
         ) from error
 
 
-def _digest(names: Sequence[str], readers: Sequence[Reader]) -> str:
+def _digest(tree: Tree, names: Sequence[str]) -> str:
     """SHA-256 of the files' names and sizes, not of their pixels."""
     digest = hashlib.sha256()
-    for name, reader in zip(names, readers, strict=True):
-        digest.update(f"{name}\0{reader.size}\0".encode("utf-8", "surrogateescape"))
+    for name in names:
+        size = tree.reader(name).size
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

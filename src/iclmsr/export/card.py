@@ -125,7 +125,7 @@ def _limits(parcel: Parcel, format: str) -> str:
     """What nobody should expect of it."""
     lines = [
         "It was trained without labels: its features are no classes, and need a classifier.",
-        "Accuracies above hold for the data they name; on other images nothing was measured.",
+        "Whatever was measured, was measured on the data named here, and not on other images.",
         "It learnt whatever its images have in common, biases and backgrounds included.",
     ]
     if parcel.preprocessing.seen is not None:
