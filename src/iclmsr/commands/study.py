@@ -118,8 +118,9 @@ def _pictures(words: list[str]) -> None:
                                  [--data....]
 
     As plain=runs/plain-0 MSR=runs/msr-0. The data are those of the first run, or what --data...
-    options name; they need masks. Writes neighbours.png, saliency.png (Grad-CAM of what the
-    similarity of two views rests on, on the image and on other backgrounds), variants.png and
+    options name; they need masks. Writes neighbours.png, saliency.png (what the similarity of
+    views rests on, on the image and on other backgrounds: Grad-CAM, or occlusion where the last
+    map of a ResNet is small and for other encoders), variants.png and
     pictures.json into FOLDER, runs/pictures unless given.
     """
     named = [word for word in words if "=" in word and not word.startswith("-")]

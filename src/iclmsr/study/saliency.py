@@ -142,7 +142,8 @@ def saliency_grid(
         raise IclmsrError("a picture of maps needs at least one encoder and one image")
     columns = len(maps) + 1
     widths = [1.0] * columns + [0.2] + [1.0] * columns
-    figure = Figure(figsize=(1.3 * sum(widths), 1.32 * len(shown) + 1.5))
+    width = max(1.3 * sum(widths), 7.5)  # the caption's
+    figure = Figure(figsize=(width, 1.32 * len(shown) + 1.5))
     height = figure.get_figheight()
     grid = figure.add_gridspec(
         len(shown),
