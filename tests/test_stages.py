@@ -12,6 +12,7 @@ from iclmsr.config import MSRConfig, PretrainConfig
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.optim import OptimizerConfig
+from iclmsr.schedule import plan
 from iclmsr.stages import Batch, NotFinite, Place, TwoStages
 
 CONFIG = PretrainConfig(
@@ -68,6 +69,13 @@ def test_psi_learnt_jointly_goes_downhill_on_the_interventional_loss():
     expected = byhand.msr.logits - 0.25 * slope
     assert torch.allclose(trained.msr.logits, expected, rtol=1e-4, atol=1e-7)
     assert trained.msr.logits.grad is None
+
+
+@pytest.mark.parametrize("schedule", ["epoch", "interleaved"])
+@pytest.mark.parametrize("learnt", ["jointly", "never"])
+def test_only_what_learns_by_stage_2_has_one(schedule, learnt):
+    msr = replace(CONFIG.msr, learnt=learnt, schedule=schedule, every_steps=1, fraction=1.0)
+    assert {update.kind for update in plan(replace(CONFIG, msr=msr), 3, 0)} == {"theta"}
 
 
 def test_psi_never_learnt_stays():

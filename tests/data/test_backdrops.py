@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from iclmsr.config import PretrainConfig
-from iclmsr.data.backdrops import GRAY, REMOVED, Backdrops, draw_donors
+from iclmsr.data.backdrops import GRAY, REMOVED, Backdrops, draw_donors, fingerprint
 from iclmsr.data.batches import Epoch
 from iclmsr.data.composite import composite, inpainted
 from iclmsr.data.sources import DataConfig
@@ -117,3 +117,15 @@ def test_runs_use_it_resume_exactly_and_need_masks(tmp_path):
     bare = replace(config, data=DataConfig(source="folder", root=folder.parent, image_size=16))
     with pytest.raises(IclmsrError, match="needs images in memory with foreground masks"):
         pretrain(bare, tmp_path / "no")
+
+
+def test_a_weak_view_keeps_its_background():
+    config = ViewConfig(background="random", weak=(1,))
+    assert [config.for_view(view).background for view in (0, 1)] == ["random", "keep"]
+
+
+def test_masks_are_part_of_what_the_data_are_known_by_only_where_they_are_used(images):
+    other = replace(images, masks=~images.masks)
+    assert fingerprint(images, masks=False) == fingerprint(other, masks=False)
+    assert fingerprint(images, masks=True) != fingerprint(other, masks=True)
+    assert fingerprint(images, masks=True) != fingerprint(images, masks=False)
