@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nearest-neighbour classifier: what the features say without any training."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ from iclmsr.evaluate.features import Features, class_count
 
 _SPARE = 11
 """Candidates beyond k: enough that rounding rarely leaves the k nearest in doubt."""
-_HALF_SPARE = 27
+_HALF_SPARE = 59
 """The same for products in bfloat16."""
+_HALF_UP_TO = 50
+"""Neighbours; more of them lie too close together for bfloat16."""
 _HALF_FROM = 2**32
 """Products of features from which on a first look in bfloat16 is worth its while."""
-_GROUP = 32
-"""Columns whose smallest one stands for them while candidates are looked for."""
 
 
 class Neighbours(NamedTuple):
@@ -156,7 +157,7 @@ def _nearest(
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
     open_rows = torch.arange(len(queries), device=queries.device)
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
-        if dtype == torch.bfloat16 and not _half_is_fast(len(queries) * train.numel(), train):
+        if dtype == torch.bfloat16 and not _half_is_fast(len(queries), train, k):
             continue
         if not len(open_rows):
             break
@@ -187,10 +188,11 @@ def _nearest(
     return index, distances
 
 
-def _half_is_fast(products: int, train: Tensor) -> bool:
-    """Whether this processor multiplies in bfloat16, and so much that it matters."""
-    supported = torch.cpu._is_avx512_bf16_supported()
-    return bool(train.device.type == "cpu" and supported and products >= _HALF_FROM)
+def _half_is_fast(queries: int, train: Tensor, k: int) -> bool:
+    """Whether this processor multiplies in bfloat16, and whether that would pay."""
+    supported = torch.cpu._is_avx512_bf16_supported()  # type: ignore[no-untyped-call]
+    worth = queries * train.numel() >= _HALF_FROM and k <= _HALF_UP_TO
+    return bool(train.device.type == "cpu" and supported and worth)
 
 
 def _candidates(
@@ -198,9 +200,10 @@ def _candidates(
 ) -> tuple[Tensor, Tensor]:
     """Places (R, m), ascending, and what every other row's squared distance exceeds, (R,)."""
     half = dtype == torch.bfloat16
-    count, width = min(len(train), k + (_HALF_SPARE if half else _SPARE)), train.shape[1]
+    spare = _HALF_SPARE if half else _SPARE + k // 8
+    count, width = min(len(train), k + spare), train.shape[1]
     query = _Side.of(queries - centre, dtype)
-    block = max(1, min(len(queries), int((chunk_bytes // 8) ** 0.5)))
+    block = max(1, min(len(queries), int((chunk_bytes // 128) ** 0.5)))
     rows = max(1, chunk_bytes // (max(2, dtype.itemsize) * max(block, 2 * width)))
     scores = query.left.new_empty(len(queries), 0)
     index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
@@ -221,10 +224,10 @@ def _candidates(
     least = scores.amin(1).double()
     if half:
         least += least.abs() * 2.0**-8  # a score may have been rounded down to it
-    # Sums: each of about F terms, at most 2 (|x|^2 + |y|^2) in all, rounds a few times.
+    # Sums of F + 3 terms: a product's error is at most F eps |x| |y|, twice, a square's F eps / 2.
     eps = torch.finfo(torch.float32 if half else dtype).eps
     squares = query.norms.square()
-    error = 8 * (width + 4) * eps * (squares + longest.square())
+    error = 2 * (width + 4) * eps * (squares + longest.square())
     error += 2 * (query.errors * longest + (query.norms + query.errors) * worst)
     return index, squares - 2 * least - error
 
@@ -269,15 +272,16 @@ def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     that are looked for.
     """
     rows, columns = values.shape
-    groups = columns // _GROUP
-    if groups <= 2 * count:
+    size = math.isqrt(columns // count)  # as many groups as columns in the groups that remain
+    groups = columns // max(size, 1)
+    if size < 4:
         return values.topk(min(count, columns), sorted=False)
-    main = values[:, : groups * _GROUP].view(rows, _GROUP, groups)
+    main = values[:, : groups * size].view(rows, size, groups)
     best = main.amax(1).topk(count, sorted=False).indices  # (R, count)
-    place = best[:, None] + groups * torch.arange(_GROUP, device=values.device)[:, None]
+    place = best[:, None] + groups * torch.arange(size, device=values.device)[:, None]
     place = place.flatten(1)
-    if groups * _GROUP < columns:
-        rest = torch.arange(groups * _GROUP, columns, device=values.device).expand(rows, -1)
+    if groups * size < columns:
+        rest = torch.arange(groups * size, columns, device=values.device).expand(rows, -1)
         place = torch.cat([place, rest], 1)
     most, order = values.gather(1, place).topk(count, sorted=False)
     return most, place.gather(1, order)
