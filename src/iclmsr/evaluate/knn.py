@@ -190,7 +190,7 @@ def _nearest(
 
 def _half_is_fast(queries: int, train: Tensor, k: int) -> bool:
     """Whether this processor multiplies in bfloat16, and whether that would pay."""
-    supported = torch.cpu._is_avx512_bf16_supported()  # type: ignore[no-untyped-call]
+    supported = torch.cpu._is_avx512_bf16_supported()
     worth = queries * train.numel() >= _HALF_FROM and k <= _HALF_UP_TO
     return bool(train.device.type == "cpu" and supported and worth)
 
