@@ -191,10 +191,10 @@ def test_a_first_look_in_bfloat16_changes_no_vote(make, k, monkeypatch):
     module = sys.modules[knn.__module__]
     train, test = make(300, 4, name="train"), make(40, 4, name="test")
     expected = naive_votes(train, test, k)
-    looked, real = [], module._candidates
-    monkeypatch.setattr(module, "_half_is_fast", lambda *_: True)
+    looked, real = [], module.find_candidates
+    monkeypatch.setattr(module, "half_is_fast", lambda *_: True)
     monkeypatch.setattr(
-        module, "_candidates", lambda *given: looked.append(given[-1]) or real(*given)
+        module, "find_candidates", lambda *given: looked.append(given[-1]) or real(*given)
     )
     assert torch.equal(knn_votes(train, test, k=k), expected)
     assert looked[0] == torch.bfloat16
@@ -206,28 +206,7 @@ def test_rows_that_bfloat16_cannot_tell_apart_are_looked_at_again(monkeypatch):
     noise = gaussian(400, 4, name="noise", width=40)
     train = noise._replace(features=base + 1e-3 * noise.features)
     test = Features(base + 1e-3 * gaussian(30, 4, name="far", width=40).features, noise.labels[:30])
-    monkeypatch.setattr(module, "_half_is_fast", lambda *_: True)
+    monkeypatch.setattr(module, "half_is_fast", lambda *_: True)
     for shift in (0.0, 50.0):  # a common shift costs nothing, as features are centred
         moved = [each._replace(features=each.features + shift) for each in (train, test)]
         assert torch.equal(knn_votes(*moved), naive_votes(*moved, 5))
-
-
-def test_the_bound_holds_for_every_row_that_is_no_candidate():
-    module = sys.modules[knn.__module__]
-    train, test = gaussian(500, 4, name="train", width=64), gaussian(50, 4, name="test", width=64)
-    squares = torch.cdist(test.features.double(), train.features.double()).square()
-    centre = module._mean(train.features, 100)
-    for dtype in (torch.bfloat16, torch.float32, torch.float64):
-        places, bound = module._candidates(test.features, train.features, centre, 5, 2**16, dtype)
-        others = squares.scatter(1, places, math.inf).amin(1)
-        assert (others > bound).all()
-        assert (bound > 0.8 * others).all()  # and is no empty promise
-
-
-def test_groups_hold_the_largest():
-    module = sys.modules[knn.__module__]
-    values = torch.randint(50, (20, 5003), generator=generator(0, "values")).float()  # many ties
-    found, columns = module._largest(values, 7)
-    assert torch.equal(found, values.gather(1, columns))
-    assert torch.equal(found.sort(1).values, values.topk(7).values.sort(1).values)
-    assert all(len(set(row)) == 7 for row in columns.tolist())

@@ -9,16 +9,14 @@ from torch import Tensor
 
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.accuracy import topk_accuracy
+from iclmsr.evaluate.candidates import (
+    HALF_SPARE,
+    SPARE,
+    find_candidates,
+    half_is_fast,
+    rows_of,
+)
 from iclmsr.evaluate.features import Features, class_count
-
-_SPARE = 11
-"""Candidates beyond k: enough that rounding rarely leaves the k nearest in doubt."""
-_HALF_SPARE = 27
-"""The same for products in bfloat16."""
-_HALF_FROM = 2**32
-"""Products of features from which on a first look in bfloat16 is worth its while."""
-_GROUP = 32
-"""Columns whose smallest one stands for them while candidates are looked for."""
 
 
 class Neighbours(NamedTuple):
@@ -35,7 +33,7 @@ class Neighbours(NamedTuple):
     distances: Tensor
 
 
-def knn_votes(train: Features, test: Features, *, k: int = 5, chunk_bytes: int = 2**25) -> Tensor:
+def knn_votes(train: Features, test: Features, *, k: int = 5, chunk_bytes: int = 2**24) -> Tensor:
     """How many of the k nearest training images each class has, for every test image.
 
     Neighbours are ranked by the Euclidean distance of the raw features in float64, equal
@@ -94,7 +92,7 @@ def knn(train: Features, test: Features, *, k: int = 5) -> dict[str, float]:
 
 
 def neighbours(
-    train: Features, test: Features, *, k: int, chunk_bytes: int = 2**25
+    train: Features, test: Features, *, k: int, chunk_bytes: int = 2**24
 ) -> Iterator[Neighbours]:
     """The k nearest training images of every test image, some test images at a time.
 
@@ -122,18 +120,13 @@ def neighbours(
         raise IclmsrError(f"k must be in [1, {len(train.features)}], the training set, got {k}")
     width = train.features.shape[1]
     # Queries of one block share a pass over the training set; candidates are compared in parts.
-    block = _rows(chunk_bytes, max(k + _HALF_SPARE, 1 + width * test.features.itemsize // 8))
-    centre = _mean(train.features, _rows(chunk_bytes, width))
+    block = rows_of(chunk_bytes, max(k + HALF_SPARE, 1 + width * test.features.itemsize // 8))
+    centre = _mean(train.features, rows_of(chunk_bytes, width))
     start = 0
     for queries in test.features.split(block):  # type: ignore[no-untyped-call]
         index, distances = _nearest(queries, train.features, centre, k, chunk_bytes)
         yield Neighbours(slice(start, start + len(queries)), index, distances)
         start += len(queries)
-
-
-def _rows(chunk_bytes: int, width: int) -> int:
-    """How many rows of ``width`` float64 fit, at least one."""
-    return max(1, chunk_bytes // (8 * width))
 
 
 def _mean(features: Tensor, rows: int) -> Tensor:
@@ -156,26 +149,28 @@ def _nearest(
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
     open_rows = torch.arange(len(queries), device=queries.device)
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
-        if dtype == torch.bfloat16 and not _half_is_fast(len(queries) * train.numel(), train):
+        if dtype == torch.bfloat16 and not half_is_fast(len(queries), train, k):
             continue
         if not len(open_rows):
             break
         some = queries if len(open_rows) == len(queries) else queries[open_rows]
-        candidates, bound = _candidates(some, train, centre, k, chunk_bytes, dtype)
+        candidates, bound = find_candidates(some, train, centre, k, chunk_bytes, dtype)
         doubtful = []
-        step = _rows(chunk_bytes, candidates.shape[1] * train.shape[1])
+        step = rows_of(chunk_bytes, candidates.shape[1] * train.shape[1])
         for first in range(0, len(some), step):
             part = slice(first, first + step)
-            own = candidates[part]
-            found, order = _distances(some[part, None].double(), train[own].double())[:, 0].sort(
+            own, near, beyond = candidates[part], train[candidates[part]], bound[part]
+            if dtype == torch.bfloat16:
+                own, near, beyond = _fewer(some[part], own, near, beyond, k + SPARE)
+            found, order = _distances(some[part, None].double(), near.double())[:, 0].sort(
                 stable=True
             )
             rows = open_rows[part]
             index[rows], distances[rows] = own.gather(1, order[:, :k]), found[:, :k]
             # Written so that a bound which is not a number leaves a doubt.
-            doubtful.append(rows[~(found[:, k - 1].square() < bound[part])])
+            doubtful.append(rows[~(found[:, k - 1].square() < beyond)])
         open_rows = torch.cat(doubtful)
-    rows_at_once, step = _rows(chunk_bytes, train.shape[1]), _rows(chunk_bytes, len(train))
+    rows_at_once, step = rows_of(chunk_bytes, train.shape[1]), rows_of(chunk_bytes, len(train))
     for first in range(0, len(open_rows), step):
         rows = open_rows[first : first + step]
         parts = [
@@ -187,100 +182,22 @@ def _nearest(
     return index, distances
 
 
-def _half_is_fast(products: int, train: Tensor) -> bool:
-    """Whether this processor multiplies in bfloat16, and so much that it matters."""
-    supported = torch.cpu._is_avx512_bf16_supported()
-    return bool(train.device.type == "cpu" and supported and products >= _HALF_FROM)
+def _fewer(
+    queries: Tensor, places: Tensor, near: Tensor, bound: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` nearest of candidates (R, m) by differences in their own dtype, and the bound.
 
-
-def _candidates(
-    queries: Tensor, train: Tensor, centre: Tensor, k: int, chunk_bytes: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Places (R, m), ascending, and what every other row's squared distance exceeds, (R,)."""
-    half = dtype == torch.bfloat16
-    count, width = min(len(train), k + (_HALF_SPARE if half else _SPARE)), train.shape[1]
-    query = _Side.of(queries - centre, dtype)
-    block = max(1, min(len(queries), int((chunk_bytes // 8) ** 0.5)))
-    rows = max(1, chunk_bytes // (max(2, dtype.itemsize) * max(block, 2 * width)))
-    scores = query.left.new_empty(len(queries), 0)
-    index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    longest = worst = torch.zeros((), dtype=torch.float64, device=queries.device)
-    for start in range(0, len(train), rows):
-        chunk = _Side.of(train[start : start + rows] - centre, dtype)
-        longest = torch.maximum(longest, chunk.norms.max())
-        worst = torch.maximum(worst, chunk.errors.max())
-        right = chunk.right.T
-        found = [_largest(part @ right, count) for part in query.left.split(block)]  # type: ignore[no-untyped-call]
-        scores = torch.cat([scores, torch.cat([values for values, _ in found])], 1)
-        index = torch.cat([index, torch.cat([columns for _, columns in found]) + start], 1)
-        scores, kept = scores.topk(min(count, scores.shape[1]), sorted=False)
-        index = index.gather(1, kept)
-    index = index.sort(1).values  # so that a stable sort puts the smaller of equally far ones first
-    if count == len(train):
-        return index, torch.full_like(query.norms, torch.inf)
-    least = scores.amin(1).double()
-    if half:
-        least += least.abs() * 2.0**-8  # a score may have been rounded down to it
-    # Sums: each of about F terms, at most 2 (|x|^2 + |y|^2) in all, rounds a few times.
-    eps = torch.finfo(torch.float32 if half else dtype).eps
-    squares = query.norms.square()
-    error = 8 * (width + 4) * eps * (squares + longest.square())
-    error += 2 * (query.errors * longest + (query.norms + query.errors) * worst)
-    return index, squares - 2 * least - error
-
-
-class _Side(NamedTuple):
-    """One side of a product whose entries are x.y - |y|^2 / 2: larger is nearer.
-
-    Attributes:
-        left: (R, F + 3), rows x with ones.
-        right: (R, F + 3), the same with minus half their squared norms, in three parts.
-        norms: (R,) float64, of the rows before they were rounded.
-        errors: (R,) float64, how far rounding moved each row.
+    Reading them as float64 costs more than all the rest.
     """
-
-    left: Tensor
-    right: Tensor
-    norms: Tensor
-    errors: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor, dtype: torch.dtype) -> "_Side":
-        """Of rows (R, F)."""
-        count, width = rows.shape
-        left = rows.new_ones(count, width + 3, dtype=dtype)
-        left[:, :width] = rows
-        exact = torch.float64 if dtype == torch.float64 else torch.float32
-        norms = torch.linalg.vector_norm(rows, dim=1, dtype=exact).double()
-        moved = torch.zeros_like(norms)
-        if dtype.itemsize < rows.itemsize:
-            moved = torch.linalg.vector_norm(rows - left[:, :width], dim=1).double() * 1.001
-        right, rest = left.clone(), norms.square() / -2
-        for part in range(3):
-            right[:, width + part] = rest
-            rest = rest - right[:, width + part].double()
-        return cls(left, right, norms, moved)
-
-
-def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest of each row of (R, N) and their columns, in no order.
-
-    The largest of each group of columns first: the groups with the largest of these hold all
-    that are looked for.
-    """
-    rows, columns = values.shape
-    groups = columns // _GROUP
-    if groups <= 2 * count:
-        return values.topk(min(count, columns), sorted=False)
-    main = values[:, : groups * _GROUP].view(rows, _GROUP, groups)
-    best = main.amax(1).topk(count, sorted=False).indices  # (R, count)
-    place = best[:, None] + groups * torch.arange(_GROUP, device=values.device)[:, None]
-    place = place.flatten(1)
-    if groups * _GROUP < columns:
-        rest = torch.arange(groups * _GROUP, columns, device=values.device).expand(rows, -1)
-        place = torch.cat([place, rest], 1)
-    most, order = values.gather(1, place).topk(count, sorted=False)
-    return most, place.gather(1, order)
+    if places.shape[1] <= count:
+        return places, near, bound
+    far = _distances(queries[:, None], near)[:, 0]
+    kept = far.topk(count, largest=False, sorted=False).indices.sort(1).values
+    # A difference, its square and a sum of F of them: relative to the distance.
+    error = 2 * (near.shape[2] + 4) * torch.finfo(near.dtype).eps
+    least = far.scatter(1, kept, torch.inf).amin(1).double().square() * (1 - error)
+    near = near.gather(1, kept[..., None].expand(-1, -1, near.shape[2]))
+    return places.gather(1, kept), near, torch.minimum(bound, least)
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
