@@ -12,6 +12,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.grid import finish
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
+from iclmsr.pretrain import pretrain
 from iclmsr.runs import RunFolder
 
 TINY = PretrainConfig(
@@ -52,6 +53,21 @@ def test_a_cell_that_another_process_makes_is_busy(tmp_path):
     (out / "encoder.safetensors").unlink()
     with RunFolder.open(out).lock():
         assert finish(TINY, out) == "busy"
+
+
+def test_a_cell_that_another_process_has_made_meanwhile_is_busy(tmp_path, monkeypatch):
+    """It came between the look for config.json and the making of the folder."""
+    out = tmp_path / "cell"
+
+    def overtaken(config, out):
+        pretrain(config, out)
+        return pretrain(config, out)
+
+    monkeypatch.setattr("iclmsr.grid.pretrain", overtaken)
+    assert finish(TINY, out) == "busy"
+    (out / "config.json").unlink()
+    with pytest.raises(IclmsrError, match="already exists"):
+        finish(TINY, out)
 
 
 def test_data_and_options_may_have_moved_since(tmp_path):

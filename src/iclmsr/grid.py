@@ -8,7 +8,7 @@ from typing import Literal
 from iclmsr.config import PretrainConfig, decode
 from iclmsr.errors import IclmsrError
 from iclmsr.pretrain import pretrain, resume
-from iclmsr.runs import Busy, RunFolder
+from iclmsr.runs import Busy, RunFolder, Taken
 
 State = Literal["done", "made", "busy"]
 
@@ -33,7 +33,7 @@ def finish(config: PretrainConfig, out: Path) -> State:
     if not (out / "config.json").is_file():
         try:
             pretrain(config, out)
-        except Busy:
+        except (Busy, Taken):  # another process has made the folder meanwhile
             return "busy"
         return "made"
     folder = RunFolder.open(out)

@@ -26,6 +26,10 @@ class Busy(IclmsrError):
     """Another process is writing the run folder."""
 
 
+class Taken(IclmsrError):
+    """A run lies where one is to be made."""
+
+
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors reads no longer one either."""
 
@@ -111,9 +115,13 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raises :class:`IclmsrError` unless a run folder may be made at ``path``."""
+        """Raises :class:`IclmsrError` unless a run folder may be made at ``path``.
+
+        It is :class:`Taken` if a run lies there.
+        """
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise IclmsrError(
+            kind = Taken if (path / "config.json").is_file() else IclmsrError
+            raise kind(
                 f"{path} already exists: choose another --out, "
                 f"or continue it with: iclmsr pretrain --resume {path}"
             )
