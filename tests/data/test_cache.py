@@ -368,19 +368,21 @@ def test_a_killed_process_leaves_no_cache_and_no_lock(data, tmp_path, folder):
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 from iclmsr.data.sources import DataConfig, prepare
+def peak():  # not ru_maxrss, which begins with the peak of the process that started this one
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 root = Path(sys.argv[1])
 prepare(DataConfig(source="folder", root=root, image_size=12), "test")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 images = prepare(DataConfig(source="folder", root=root, image_size=1500), "train")
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 / images.images.numel())
+print((peak() - before) / images.images.numel())
 """
 
 
 def test_memory_stays_below_twice_the_images(data):
     command = [sys.executable, "-c", MEMORY, str(data.root)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    assert float(done.stdout) < 2
+    assert 0.5 < float(done.stdout) < 2

@@ -85,7 +85,7 @@ def test_rows_that_miss_something(tmp_path):
     assert cells(sections_of(tmp_path))["b, a"] == ["-", "-", "-", "-", "1"]
 
 
-@pytest.mark.parametrize("file", ["four-settings.json", "comparison.json", "sweep-msr.lr.json"])
+@pytest.mark.parametrize("file", ["study.json", "comparison.json", "sweep-msr.lr.json"])
 def test_runs_in_a_study_are_reported_with_it(tmp_path, file):
     write_json(tmp_path / "other.json", [1])
     write_json(tmp_path / file, {"study": file.removesuffix(".json"), "rows": []})

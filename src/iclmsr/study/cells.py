@@ -43,13 +43,14 @@ def run_cells(
     out: Path,
     *,
     study: str,
+    file: str,
     judged: str,
     settings: Any,
     judge: Callable[[Cell], Judge],
     about: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains and judges what is not there yet, and writes ``out/<study>.json`` after each cell.
+    """Trains and judges what is not there yet, and writes ``out/<file>`` after each cell.
 
     Stopped at any point, it goes on from there when called again. Several processes may share
     the work: a cell that another one is at is left to it.
@@ -58,6 +59,7 @@ def run_cells(
         cells: The runs.
         out: The study's folder; runs lie in ``out/cells``.
         study: Its name.
+        file: Name of the study's file.
         judged: Name of the file in a run folder that keeps what its judge said.
         settings: The judge's config; another one judges anew.
         judge: What to do with a cell's encoder; its dict becomes part of the row.
@@ -82,8 +84,8 @@ def run_cells(
         if _said(folder / judged, settings) is None:
             found = judge(cell)(load_encoder(folder))
             write_json(folder / judged, {"settings": encode(settings), **found})
-        _write(out, head, cells, judged, settings)
-    return _write(out, head, cells, judged, settings)
+        _write(out / file, head, cells, judged, settings)
+    return _write(out / file, head, cells, judged, settings)
 
 
 def _said(path: Path, settings: Any) -> dict[str, Any] | None:
@@ -93,12 +95,12 @@ def _said(path: Path, settings: Any) -> dict[str, Any] | None:
 
 
 def _write(
-    out: Path, head: dict[str, Any], cells: Sequence[Cell], judged: str, settings: Any
+    file: Path, head: dict[str, Any], cells: Sequence[Cell], judged: str, settings: Any
 ) -> dict[str, Any]:
     """The study's file as far as it is, whoever made the cells."""
     rows, missing = [], []
     for cell in cells:
-        folder = out / "cells" / cell.name
+        folder = file.parent / "cells" / cell.name
         known = _said(folder / judged, settings)
         if known is None:
             missing.append(cell.name)
@@ -110,7 +112,7 @@ def _write(
                 "arm": cell.arm,
                 "seed": cell.config.seed,
                 **cell.more,
-                "run": folder.relative_to(out).as_posix(),
+                "run": folder.relative_to(file.parent).as_posix(),
                 "steps": epochs[-1]["step"],
                 "seconds": round(sum(record["seconds"] for record in epochs), 2),
                 **known,
@@ -118,5 +120,5 @@ def _write(
         )
     seeds = [cell.config.seed for cell in cells]
     value = {**head, "rows": rows, "missing": missing, "environment": environment(min(seeds))}
-    write_json(out / f"{head['study']}.json", value)
+    write_json(file, value)
     return value

@@ -62,6 +62,8 @@ def sweep(
 ) -> dict[str, Any]:
     """One setting of an arm over several values, beside ``plain``.
 
+    Sweeps of several settings may share a folder, and with it the runs of ``plain``.
+
     Args:
         bases: Each base method's run by name.
         arm_name: The arm whose setting varies.
@@ -81,10 +83,15 @@ def sweep(
         for base, config in bases.items()
     ]
     cells += [
-        Cell(base, arm_name, _seeded(with_field(changed, axis, value), seed), {"value": value})
+        Cell(
+            base,
+            arm_name,
+            _seeded(with_field(arm(arm_name, config), axis, value), seed),
+            {"axis": axis, "value": value},
+        )
         for seed in seeds
         for value in values
-        for base, changed in ((base, arm(arm_name, config)) for base, config in bases.items())
+        for base, config in bases.items()
     ]
     return _run(cells, out, f"sweep-{axis}", settings, say, {"axis": axis})
 
@@ -139,6 +146,7 @@ def _run(
         cells,
         out,
         study=study,
+        file=f"{study}.json",
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,

@@ -37,7 +37,7 @@ def four_settings(
         bases: Each base method's run by name.
         arms: Names in :data:`iclmsr.study.arms.ARMS`.
         seeds: Of the runs.
-        out: The study's folder; ``four-settings.json`` in it holds the rows.
+        out: The study's folder; ``study.json`` in it holds the rows.
         settings: Data, split, filler and classifiers.
         say: Takes a line about what is under way.
 
@@ -66,6 +66,7 @@ def four_settings(
         cells,
         out,
         study="four-settings",
+        file="study.json",
         judged=f"four-settings-{settings.split}.json",
         settings=settings,
         judge=judge,

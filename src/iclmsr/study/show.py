@@ -20,7 +20,7 @@ def render(out: Path) -> None:
     """Prints every study in a folder as far as it is, and writes its tables and figures.
 
     Args:
-        out: The folder, with four-settings.json, comparison.json or sweep-AXIS.json.
+        out: The folder, with study.json, comparison.json or sweep-AXIS.json.
 
     Raises:
         IclmsrError: No study in it, or one without a finished run.
@@ -28,13 +28,13 @@ def render(out: Path) -> None:
     files = sorted(path for path in out.glob("*.json") if _is_study(path.stem))
     if not files:
         raise IclmsrError(
-            f"no study in {out}: it holds no four-settings.json, comparison.json or sweep-*.json"
+            f"no study in {out}: it holds no study.json, comparison.json or sweep-*.json"
         )
     for file in files:
         study = read_json(file)
         if not study["rows"]:
             raise IclmsrError(f"{file} has no finished run yet")
-        text = _tables(file.stem, study)
+        text = _tables(study)
         write_atomic(file.with_suffix(".md"), text.encode())
         print(text)
         if study["missing"]:
@@ -66,14 +66,14 @@ def _said(value: Any) -> str:
 
 def _is_study(name: str) -> bool:
     """Whether a file of this name holds a study."""
-    return name in ("four-settings", "comparison") or name.startswith("sweep-")
+    return name in ("study", "comparison") or name.startswith("sweep-")
 
 
-def _tables(name: str, study: dict[str, Any]) -> str:
+def _tables(study: dict[str, Any]) -> str:
     """The study as Markdown."""
-    if name == "four-settings":
+    if study["study"] == "four-settings":
         tables = [four_settings_table(study, kind=kind) for kind in ("linear", "knn")]
-    elif name == "comparison":
+    elif study["study"] == "comparison":
         tables = [comparison_table(study, kind=kind) for kind in ("linear", "knn")]
     else:
         tables = [sweep_table(study, kind=kind) for kind in ("linear", "knn")]
@@ -82,9 +82,9 @@ def _tables(name: str, study: dict[str, Any]) -> str:
 
 def _draw(file: Path, study: dict[str, Any]) -> list[Path]:
     """The study's figures, beside its file."""
-    if file.stem == "four-settings":
+    if study["study"] == "four-settings":
         figures = {"four-bars": four_bars(study), "base-and-msr": base_against_msr(study)}
-    elif file.stem == "comparison":
+    elif study["study"] == "comparison":
         bases = dict.fromkeys(row["base"] for row in study["rows"])
         figures = {f"comparison-{base}": forest(study, base) for base in bases}
     else:
