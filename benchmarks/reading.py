@@ -20,6 +20,7 @@ import os
 import pickle
 import platform
 import statistics
+import struct
 import subprocess
 import sys
 import tarfile
@@ -148,7 +149,7 @@ def make_forms(root, folder):
     ]
     for name, images in [*batches, ("test_batch", test)]:
         pixels, labels = images.images.flatten(1).numpy(), images.labels.tolist()
-        python[name] = pickle.dumps({"data": pixels, "labels": labels}, 2)
+        python[name] = official({"data": pixels, "labels": labels})
         records = np.concatenate([np.array(labels, np.uint8)[:, None], pixels], 1)
         binary[f"{name}.bin"] = records.tobytes()
     for what, top, files in (
@@ -165,6 +166,25 @@ def make_forms(root, folder):
             archive.extractall(folder, filter="data")
         forms |= {f"{what}, unpacked": folder / top, f"{what}, packed": path}
     return forms
+
+
+class Pickler(pickle._Pickler):
+    """Writes bytes as strings of Python 2, which wrote the official files."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def _save_bytes(self, value):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch[bytes] = _save_bytes
+
+
+def official(value):
+    """The pickle of a value, protocol 2."""
+    stream = io.BytesIO()
+    Pickler(stream, 2).dump(value)
+    return stream.getvalue()
 
 
 def shuffled(count):
