@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The background challenge: one encoder on every variant of the test images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from iclmsr.config import at_least, encode
 from iclmsr.data.composite import composite, inpainted
 from iclmsr.data.config import DataConfig
+from iclmsr.data.found import has_split
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import has_split, load
+from iclmsr.data.sources import load
 from iclmsr.data.variants import Variant, make_variant
 from iclmsr.devices import choose_device
 from iclmsr.encoders import LoadedEncoder
@@ -103,14 +105,19 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
         encoder: Any.
         config: Data with masks, and how.
 
+    Groups of test images, a group being a class on a kind of background, are those of the split
+    ``test-swapped`` where there is one; else of the test images as they are, where their
+    backgrounds are known; else of ``mixed_rand``, where the donor's class is taken for the kind.
+
     Returns:
         ``results``: by variant and classifier (``linear``, ``knn``), top-1 in percent; also
         ``swapped``, where the data have such a split. ``measures``: by name, a number or one of
         each classifier: ``bg_gap``, ``foreground_drop``, ``background_only`` in points
         (:func:`by_classifier`), ``worst_group``, ``background_decodability`` with its
-        ``background_chance`` in percent, ``swap_cosine``, ``random_cosine``, the shares of
-        variance in [0, 1], and what nearest neighbours share in percent. ``config``, ``encoder``
-        and ``sha256``.
+        ``background_chance`` in percent where training and test images have the same kinds of
+        background, ``swap_cosine``, ``random_cosine``, the shares of variance in [0, 1], and what
+        nearest neighbours share in percent. ``groups``, the images whose groups these are:
+        ``test-swapped``, ``test`` or ``mixed_rand``. ``config``, ``encoder`` and ``sha256``.
 
     Raises:
         IclmsrError: No masks, no labels, or images that do not exist.
@@ -130,22 +137,27 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
     }
     features = {name: judge.features(images) for name, images in shown.items()}
     correct = {name: judge.correct(known) for name, known in features.items()}
-    swapped, seen = _swapped(judge, shown["mixed_rand"], features["mixed_rand"])
-    right = judge.correct(seen)
+    swapped = _swapped(judge)
+    groups = _groups(judge, swapped, test, shown["mixed_rand"], features)
+    right = judge.correct(groups.features)
     results = {
         str(name): {kind: accuracy(hits) for kind, hits in known.items()}
-        for name, known in (*correct.items(), ("swapped", right))
+        for name, known in correct.items()
     }
+    if swapped is not None:
+        seen = judge.correct(swapped.features)
+        results["swapped"] = {kind: accuracy(hits) for kind, hits in seen.items()}
     turned = {kind: {str(name): known[kind] for name, known in correct.items()} for kind in right}
     measures: dict[str, Any] = dict(by_classifier(turned))
-    assert swapped.backgrounds is not None
-    groups = {
-        kind: worst_group(hits, swapped.labels, swapped.backgrounds, least=config.least)
+    assert groups.images.backgrounds is not None
+    worst = {
+        kind: worst_group(hits, groups.images.labels, groups.images.backgrounds, least=config.least)
         for kind, hits in right.items()
     }
-    measures["worst_group"] = {kind: known for kind, known in groups.items() if known is not None}
-    if train.backgrounds is not None:
-        measures |= _decodability(judge, train, Features(seen.features, swapped.backgrounds))
+    measures["worst_group"] = {kind: known for kind, known in worst.items() if known is not None}
+    if train.backgrounds is not None and train.background_names == groups.images.background_names:
+        known_kinds = Features(groups.features.features, groups.images.backgrounds)
+        measures |= _decodability(judge, train, known_kinds)
     measures |= swap_similarity(features["original"].features, features["mixed_rand"].features)
     composites = _grid(test, config.grid)
     side = int(len(composites) ** 0.5)
@@ -157,7 +169,9 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
         "sha256": encoder.sha256,
         "config": encode(config),
         "classes": list(train.classes),
-        "images": {"train": len(train), config.split: len(test), "swapped": len(swapped)},
+        "images": {"train": len(train), config.split: len(test)}
+        | ({} if swapped is None else {swapped.name: len(swapped.images)}),
+        "groups": groups.name,
         "results": results,
         "measures": measures,
     }
@@ -168,15 +182,36 @@ def _right(classifier: LinearClassifier, test: Features) -> Tensor:
     return classifier.scores(test.features).argmax(1) == test.labels
 
 
-def _swapped(judge: Judge, mixed: ImageSet, features: Features) -> tuple[ImageSet, Features]:
-    """Test images whose background says nothing: the split made for it, else ``mixed_rand``."""
+class _Seen(NamedTuple):
+    """Images, what they are called, and the encoder's features of them."""
+
+    name: str
+    images: ImageSet
+    features: Features
+
+
+def _swapped(judge: Judge) -> _Seen | None:
+    """The split whose backgrounds say nothing about the class, if there is one."""
     split = f"{judge.config.split}-swapped"
     if not has_split(judge.config.data, split):
-        return mixed, features
+        return None
     images = load(judge.config.data, split)
-    if images.backgrounds is None:
-        return mixed, features
-    return images, judge.features(images)
+    return _Seen(split, images, judge.features(images))
+
+
+def _groups(
+    judge: Judge,
+    swapped: _Seen | None,
+    test: ImageSet,
+    mixed: ImageSet,
+    features: Mapping[Variant, Features],
+) -> _Seen:
+    """Test images of every class on every kind of background, as far as there are such."""
+    if swapped is not None and swapped.images.backgrounds is not None:
+        return swapped
+    if test.backgrounds is not None:
+        return _Seen(judge.config.split, test, features["original"])
+    return _Seen("mixed_rand", mixed, features["mixed_rand"])
 
 
 def _decodability(judge: Judge, train: ImageSet, swapped: Features) -> dict[str, float]:
