@@ -141,9 +141,16 @@ def test_sweep_has_plain_beside_it(tmp_path):
     ]
     assert (tmp_path / "sweep-msr.strata.json").is_file()
     made = {path.name for path in (tmp_path / "cells").iterdir()}
-    again = sweep({"simclr": TINY}, "msr", "msr.lr", [1], [0], tmp_path, SETTINGS, say=silent)
-    assert again["rows"][0] == found["rows"][0]  # plain's runs serve every axis
-    assert len({path.name for path in (tmp_path / "cells").iterdir()} - made) == 1
+    values = [TINY.msr.strata, 3]  # the first is the arm as it is
+    again = sweep(
+        {"simclr": TINY}, "msr", "msr.strata", values, [0], tmp_path, SETTINGS, say=silent
+    )
+    assert again["rows"][0] == found["rows"][0]
+    sweep({"simclr": TINY}, "msr", "msr.lr", [0.5], [0], tmp_path, SETTINGS, say=silent)
+    assert {path.name for path in (tmp_path / "cells").iterdir()} - made == {
+        "simclr_msr_seed-0",
+        "simclr_msr_msr.lr_0.5_seed-0",
+    }
     with pytest.raises(IclmsrError, match="unknown field 'msr.stratum'"):
         sweep({"simclr": TINY}, "msr", "msr.stratum", [1], [0], tmp_path, SETTINGS, say=silent)
     with pytest.raises(IclmsrError, match="strata must be >= 1, got 0"):

@@ -23,19 +23,21 @@ class Cell:
         base: The recipe that it started from.
         arm: What was changed.
         config: The whole run; its seed is the row's.
-        more: Further fields of the row, as ``train`` or ``value``; part of the folder's name.
+        more: Further fields of the row, as ``train`` or ``value``.
+        named: Whether they are part of the folder's name; cells of one name share a run.
     """
 
     base: str
     arm: str
     config: PretrainConfig
     more: dict[str, Any] = field(default_factory=dict)
+    named: bool = True
 
     @property
     def name(self) -> str:
         """The name of its run folder."""
-        parts = [self.base, self.arm, *map(str, self.more.values()), f"seed-{self.config.seed}"]
-        return "_".join(parts)
+        more = map(str, self.more.values() if self.named else ())
+        return "_".join([self.base, self.arm, *more, f"seed-{self.config.seed}"])
 
 
 def run_cells(

@@ -2,6 +2,7 @@
 """Base methods with and without what is compared, over seeds; and sweeps of one setting."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def sweep(
 ) -> dict[str, Any]:
     """One setting of an arm over several values, beside ``plain``.
 
-    Sweeps of several settings may share a folder, and with it the runs of ``plain``.
+    Sweeps of several settings may share a folder, and with it the runs of ``plain`` and those of
+    the arm as it is.
 
     Args:
         bases: Each base method's run by name.
@@ -82,17 +84,12 @@ def sweep(
         for seed in seeds
         for base, config in bases.items()
     ]
-    cells += [
-        Cell(
-            base,
-            arm_name,
-            _seeded(with_field(arm(arm_name, config), axis, value), seed),
-            {"axis": axis, "value": value},
-        )
-        for seed in seeds
-        for value in values
-        for base, config in bases.items()
-    ]
+    for seed, value in product(seeds, values):
+        for base, config in bases.items():
+            as_it_is = _seeded(arm(arm_name, config), seed)
+            changed = with_field(as_it_is, axis, value)
+            more = {"axis": axis, "value": value}
+            cells.append(Cell(base, arm_name, changed, more, named=changed != as_it_is))
     return _run(cells, out, f"sweep-{axis}", settings, say, {"axis": axis})
 
 
