@@ -364,6 +364,17 @@ def test_masks_and_how_much_they_cover(root, capsys):
     one(found["notes"], "1 train masks have no foreground")
 
 
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_masks_beside_images_without_splits(tmp_path, folder):
+    names = [f"{folder}{number}.png" for number in range(3)]
+    write(tmp_path / "set", *names, *(f"masks/{name}" for name in names))
+    found = looked(tmp_path / "set")
+    assert found["masks"] == str(tmp_path / "set")
+    assert found["splits"]["train"]["masks"]["usable"] == found["splits"]["train"]["images"] == 3
+    assert list(found["splits"]["train"]["classes"]) == [folder[:-1]]
+    assert found["unused"] == found["loose"] == []
+
+
 def test_masks_in_an_archive(root, tmp_path):
     write(root / "masks", *(str(f.relative_to(root)) for f in sorted(root.glob("*/*/*.png"))))
     found = looked(pack(root, tmp_path / "set.tar"))

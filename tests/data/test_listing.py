@@ -58,10 +58,30 @@ def test_without_splits_and_labels(tmp_path):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_masks_beside_the_images_are_no_class(tmp_path, labels):
-    make(tmp_path, "a/0.png", "b/0.png", "masks/a/0.png", "masks/b/0.png")
-    found = listed(tmp_path, apart="masks", labels=labels)
+    make(tmp_path, "a/0.png", "b/0.png", "masks/a/0.png", "masks/b/0.png", "outlines/a/0.png")
+    found = listed(tmp_path, apart=("masks", "outlines"), labels=labels)
     assert found.files == ("a/0.png", "b/0.png")
     assert found.classes == (("a", "b") if labels else ())
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("name", ["0.png", "cat/0.png"])
+def test_a_folder_masks_holds_no_images_though_nobody_said_so(tmp_path, name, labels):
+    make(tmp_path, name, f"masks/{name}")
+    found = listed(tmp_path, labels=labels)
+    assert found.files == (name,)
+    assert found.classes == (("cat",) if labels and "/" in name else ())
+
+
+def test_a_class_that_is_called_masks(animals, tmp_path):
+    make(animals, "train/masks/0.png", "test/masks/0.png", "masks/train/masks/0.png")
+    assert listed(animals).classes == ("cat", "dog", "masks", "tree frog")
+    make(tmp_path / "set", "cat/0.jpg", "masks/0.png", "masks/1.jpg")
+    fails(
+        f"{tmp_path}/set/masks/1.jpg is no PNG, but the folder masks beside classes holds masks as "
+        f"PNG files: move a class of that name to {tmp_path}/set/train/masks/, and all others .*",
+        tmp_path / "set",
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -110,13 +130,13 @@ def test_the_silent_trap_of_one_class_called_images(tmp_path, train):
     if train:
         make(tmp_path, "train/n1/images/n1_0.JPEG", "train/n2/images/n2_0.JPEG")
     trap = (
-        f"{tmp_path}/val/images is no class but Tiny ImageNet's unsorted images: "
-        "pass --data.source tiny-imagenet"
+        "is no class but a folder of unsorted images, as Tiny ImageNet's val and test have: "
+        "pass --data.source tiny-imagenet and the folder that val lies in as --data.root, or "
+        "--data.no-labels, or sort them into"
     )
-    differ = (
-        f"test and train .*; only in {tmp_path}/val: images; only in {tmp_path}/train: n1, n2; "
-    )
-    fails((differ if train else "") + trap, tmp_path, "test")
+    fails(f"{tmp_path}/val/images {trap} {tmp_path}/val/CLASS/", tmp_path, "test")
+    fails(f"{tmp_path}/val/images {trap} {tmp_path}/val/CLASS/", tmp_path / "val")
+    assert listed(tmp_path / "val", labels=False).files == ("images/val_0.JPEG",)
 
 
 def test_an_empty_class(animals):

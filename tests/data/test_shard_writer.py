@@ -312,6 +312,14 @@ def test_all_empty_classes_of_a_split_are_named_together(tmp_path, source):
     assert not (tmp_path / "out").exists()
 
 
+def test_unsorted_images_are_no_class(tmp_path, source):
+    unpack(source, {"val/images/0.png": picture()})
+    for place in (source, source / "val"):
+        fails(
+            rf"{source}/val/images is no class but a folder of unsorted .*", place, tmp_path / "out"
+        )
+
+
 def test_every_split_is_packed(tmp_path, source):
     extra = {f"{split}/{name}/0.png": picture() for split in ("val", "test-swapped", "notes")
              for name in ("ant", "bee.1")}  # fmt: skip

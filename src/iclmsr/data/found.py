@@ -12,7 +12,7 @@ from iclmsr.data.archives import find_official
 from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.decode import Unusable, careful, open_image
 from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
-from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
+from iclmsr.data.listing import MASKS, SUFFIXES, Listing, Rules, list_folder, top
 from iclmsr.data.readers import root_of, rules_of, split_in
 from iclmsr.data.shards import names_shards
 from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
@@ -22,7 +22,6 @@ from iclmsr.errors import IclmsrError
 SIZES = {"cifar10": 32, "cifar100": 32, "stl10": 96, "tiny-imagenet": 64}
 CLASSES = {"cifar10": CIFAR10.classes, "cifar100": CIFAR100.classes, "stl10": stl10.CLASSES}
 LARGEST, LOOKED_AT = 224, 64
-MASKS = "masks"
 
 
 class Files(NamedTuple):
@@ -128,7 +127,7 @@ def _guess(path: Path) -> DataConfig:
         return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
     tree = top(open_tree(path))
     folders = tree.folders()
-    masks = path if MASKS in folders and len(folders) > 1 else None
+    masks = path if MASKS in folders else None
     start = "train" if "train" in folders else ""
     size = _size(tree, images_among(tree.files(start)))
     classes = tree.folders(start) if start else []

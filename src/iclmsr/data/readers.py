@@ -18,7 +18,7 @@ from iclmsr.data.hugging_face import named_by, read_hugging_face
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder, top
+from iclmsr.data.listing import FOLDERS, MASKS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
 from iclmsr.data.resize import resized
 from iclmsr.data.shards import ShardTree, names_shards
@@ -119,10 +119,10 @@ def rules_of(config: DataConfig, tree: Tree) -> tuple[Rules, Tree | None]:
     Raises:
         IclmsrError: The masks are not there, or in a damaged archive.
     """
-    masks, apart = None, ""
+    masks, apart = None, () if isinstance(tree, ShardTree) else (MASKS,)
     if config.masks is not None:
         masks = open_masks(config.masks, config.shard_cache)
-        apart = apart_of(masks, tree)
+        apart += _apart_of(masks, tree)
     folders = IMAGENET_FOLDERS if "imagenet" in config.source else FOLDERS
     return Rules(folders, config.labels, config.class_list, apart), masks
 
@@ -142,7 +142,7 @@ def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     tree = top(open_tree(path, shard_cache))
     if isinstance(tree, ShardTree):
         return tree.masks()
-    return tree.below("masks") if "masks" in tree.folders() else tree
+    return tree.below(MASKS) if MASKS in tree.folders() else tree
 
 
 def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
@@ -157,11 +157,11 @@ def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     return read_hugging_face(config, known, draw)
 
 
-def apart_of(masks: Tree, tree: Tree) -> str:
-    """The folder of ``tree`` that holds ``masks`` and no images; empty if there is none."""
+def _apart_of(masks: Tree, tree: Tree) -> tuple[str, ...]:
+    """The folder of ``tree`` that holds ``masks`` and no images, if they are inside."""
     place, within = masks.place.resolve(), tree.place.resolve()
     inside = place.is_relative_to(within) and place != within
-    return place.relative_to(within).as_posix() if inside else ""
+    return (place.relative_to(within).as_posix(),) if inside else ()
 
 
 def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
@@ -258,7 +258,7 @@ def split_in(tree: Tree, split: str, rules: Rules) -> str | None:
     tests = [name for name in rules.folders["test"] if name in folders]
     if split in tests[:1]:
         return "test"
-    named = split in folders and split not in (*rules.folders["train"], "masks", rules.apart)
+    named = split in folders and split not in (*rules.folders["train"], *rules.apart)
     return split if named and "train" in folders else None
 
 
