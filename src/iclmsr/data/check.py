@@ -47,7 +47,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
     if found.files is not None:
         found.has_test = found.files.has_test
         complete = len(found.splits) == 1 + found.has_test + len(others)
-        if config.limit is None and complete:
+        if config.limit is None and complete and isinstance(found.files, Files):
             _find_unused(found, found.files)
     found.copies = _copies(found.splits)
     return found

@@ -51,7 +51,7 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
     looked = found.splits[split]
     chosen = choose(looked, count, seed=seed)
     names = tuple(looked.labels[name] or name for name in chosen)
-    if found.files is None:
+    if found.files is None or looked.tree is None:
         index_of = {name: index for index, name in enumerate(looked.labels)}
         index = torch.tensor([index_of[name] for name in chosen])
         images = load(found.config, "pretrain" if split == "train" else split)
@@ -59,13 +59,13 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
     labels = tuple(
         looked.classes.index(looked.labels[name]) if looked.labels[name] else -1 for name in chosen
     )
-    listing = Listing(found.files.tree, tuple(chosen), labels, looked.classes)
+    listing = Listing(looked.tree, tuple(chosen), labels, looked.classes)
     images = read_images(
         listing,
         image_size=found.config.image_size,
         on_corrupt="error",
         draw=Draw(),
-        masks=found.files.masks,
+        masks=found.files.masks_of(split),
     )
     return Sample(images, names, len(looked), split)
 

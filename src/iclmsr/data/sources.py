@@ -13,7 +13,8 @@ from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
-from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
+from iclmsr.data.places import kind_of, place_of, root_of
+from iclmsr.data.readers import OFFICIAL, SOURCES
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
 from iclmsr.data.synthetic import SPLITS
