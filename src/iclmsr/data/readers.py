@@ -21,7 +21,6 @@ from iclmsr.data.images import ImageSet
 from iclmsr.data.listing import FOLDERS, MASKS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
 from iclmsr.data.places import root_of
-from iclmsr.data.resize import resized
 from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.stl10 import PLACES, STL10, holds_stl10, read_stl10
 from iclmsr.data.synthetic import make_synthetic
@@ -35,8 +34,8 @@ def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet
     if not holds_cifar(cifar, root):
         return _instead(cifar.name, cifar.places, config, split, draw)
     _check_no_files(config)
-    images = draw.of(read_cifar(cifar, root, _on_disk(config, split)))
-    return replace(images, images=resized(images.images, config.image_size))
+    known = _on_disk(config, split)
+    return read_cifar(cifar, root, known, image_size=config.image_size, draw=draw)
 
 
 def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:

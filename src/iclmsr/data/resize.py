@@ -3,7 +3,6 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -26,11 +25,11 @@ def resized(images: Tensor, size: int) -> Tensor:
     """
     if images.shape[-1] == size or not len(images):
         return images
-    chunks = [
-        interpolate(chunk, (size, size), mode="bicubic", antialias=True)
-        for chunk in (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-    ]
-    return torch.cat(chunks)
+    result = images.new_empty(*images.shape[:2], size, size)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        result[part] = interpolate(images[part], (size, size), mode="bicubic", antialias=True)
+    return result
 
 
 def centre_view(images: ImageSet, *, resize: int | None, crop: int | None) -> ImageSet:

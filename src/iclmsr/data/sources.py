@@ -115,7 +115,8 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
 
     Several processes may call it at once: one decodes, the others wait. Nothing is done where
     the images are prepared already and their files have not changed. With 3 S^2 bytes an image,
-    it takes as much room on the disk, and at most twice as much in memory while it is at work.
+    it takes as much room on the disk, and at most twice as much in memory while it is at work;
+    images of a few large files that shrink take as much as one such file and its pixels more.
 
     Args:
         config: Which data set; ``limit``, ``seed`` and ``resident`` do not count, all images are
