@@ -303,7 +303,7 @@ def test_a_full_disk_is_named(data, folder, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(IclmsrError, match="cannot write .*: No space left on device"):
+    with pytest.raises(IclmsrError, match="cannot write .*: No space left on device: free .*"):
         prepare(data, "train")
     assert not list(folder.iterdir())
 

@@ -211,7 +211,11 @@ def test_unreadable_folder(root, monkeypatch, place):
     monkeypatch.setattr("os.scandir", scan)
     found = check(guess(root))
     messages = found.notes() if place == "extra" else found.problems()
-    one(messages, f"cannot list {root / place}: Permission denied")
+    one(
+        messages,
+        f"cannot list {root / place}: Permission denied",
+        "make it readable, or move it elsewhere",
+    )
 
 
 def test_unreadable_file(root, monkeypatch):

@@ -141,7 +141,10 @@ def test_the_silent_trap_of_one_class_called_images(tmp_path, train):
 
 def test_an_empty_class(animals):
     (animals / "train" / "newt" / "sub").mkdir(parents=True)
-    fails(rf"no images in {animals}/train/newt: looked for files named \*\.png, .*", animals)
+    fails(
+        rf"no images in {animals}/train/newt: .* \*\.png, .*; put some there, or .*",
+        animals,
+    )
 
     (animals / "train" / "eel").mkdir()
     both = rf"no images in 2 classes of {animals}/train: eel, newt: looked for files named .*"
@@ -173,7 +176,7 @@ def test_links_that_go_round_in_circles(tmp_path):
     (tmp_path / "other" / "back").unlink()
     (tmp_path / "other" / "self").symlink_to("self")
     fails(
-        f"cannot list {tmp_path}/set/a/out/self: Too many levels of symbolic links",
+        f"cannot list {tmp_path}/set/a/out/self: Too many levels of symbolic links: make .*",
         tmp_path / "set",
     )
 

@@ -273,7 +273,11 @@ def test_full_disk(tmp_path, source, monkeypatch):
         real(file)
 
     monkeypatch.setattr("os.fsync", refuse)
-    fails(f"cannot write {out}/train/000000.tar: No space left on device", source, out)
+    fails(
+        f"cannot write {out}/train/000000.tar: No space left on device: free some room, .*",
+        source,
+        out,
+    )
     assert sorted(contents(out)) == [".shards.jsonl"]
     monkeypatch.undo()
     write(source, out)

@@ -18,7 +18,7 @@ from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
 from iclmsr.data.shard_store import ShardStore
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 
 MASK = "mask.png"
 LABEL_SIZE = 1 << 20
@@ -201,7 +201,7 @@ def _scan(name: str, store: ShardStore) -> Scan:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IclmsrError(f"cannot write {note}: {error.strerror}") from error
+        raise unwritable(note, error) from error
     write_atomic(note, json.dumps(asdict(found)).encode())
     return found
 

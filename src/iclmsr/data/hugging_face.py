@@ -8,7 +8,7 @@ import contextlib
 import glob
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from iclmsr.data.classes import check_same
@@ -117,8 +117,9 @@ def holds_columns(path: Path) -> bool:
         return path.suffix == PARQUET
     if any((path / name).is_file() for name in SAVED):
         return True
-    suffixes = {PurePosixPath(name).suffix.lower() for name in Folder(path).files()}
-    return PARQUET in suffixes and suffixes.isdisjoint(SUFFIXES)
+    if not any(True for depth in ("*", "*/*") for _ in path.glob(f"{depth}{PARQUET}")):
+        return False
+    return not any(name.lower().endswith(SUFFIXES) for name in Folder(path).files())
 
 
 def _named(split: str, splits: Mapping[str, Split]) -> list[Split]:

@@ -231,7 +231,10 @@ def _images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
 
 def _no_images(where: str) -> IclmsrError:
     """The error of a place without images."""
-    return IclmsrError(f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}")
+    return IclmsrError(
+        f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}; put some there, or "
+        "remove what is empty"
+    )
 
 
 def _join(folder: str, name: str) -> str:

@@ -34,7 +34,7 @@ from iclmsr.data.shard_plan import (
 )
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 
 JOURNAL = ".shards.jsonl"
 SHARD_SIZE = 256 << 20
@@ -213,4 +213,4 @@ def _writable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise IclmsrError(f"cannot write {printable(out)}: {error.strerror}") from error
+        raise unwritable(printable(out), error) from error

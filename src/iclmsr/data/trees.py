@@ -153,7 +153,9 @@ class Folder(Tree):
                         (folders if entry.is_dir() else files).append(entry.name)
         except OSError as error:  # a folder that cannot be listed is not an empty one
             path = printable(error.filename or self.place / folder)
-            raise IclmsrError(f"cannot list {path}: {error.strerror}") from error
+            raise IclmsrError(
+                f"cannot list {path}: {error.strerror}: make it readable, or move it elsewhere"
+            ) from error
         return folders, files
 
 

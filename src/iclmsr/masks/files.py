@@ -21,7 +21,7 @@ from iclmsr.data.names import printable
 from iclmsr.data.threads import in_threads
 from iclmsr.data.trees import Content, Folder, Tree, open_tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 from iclmsr.masks.boxes import check_box, read_boxes
 from iclmsr.masks.makers import Box, Image, Maker, Mask
 from iclmsr.masks.named import MaskConfig, mask_maker
@@ -200,7 +200,5 @@ def _write(path: Path, mask: Mask) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IclmsrError(
-            f"cannot make folder {printable(path.parent)}: {error.strerror}"
-        ) from error
+        raise unwritable(printable(path.parent), error, "make folder") from error
     write_atomic(path, buffer.getvalue())
