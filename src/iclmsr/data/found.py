@@ -16,7 +16,7 @@ from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.listing import MASKS, SUFFIXES, Listing, Rules, list_folder, top
 from iclmsr.data.places import kind_of, root_of
 from iclmsr.data.readers import rules_of, split_in
-from iclmsr.data.shards import names_shards
+from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
 from iclmsr.data.trees import Tree, open_tree
 from iclmsr.errors import IclmsrError
@@ -140,7 +140,8 @@ def _guess(path: Path) -> DataConfig:
         return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
     tree = top(open_tree(path))
     folders = tree.folders()
-    masks = path if MASKS in folders else None
+    has_masks = tree.has_masks if isinstance(tree, ShardTree) else MASKS in folders
+    masks = path if has_masks else None
     start = "train" if "train" in folders else ""
     size = _size(tree, images_among(tree.files(start)))
     classes = tree.folders(start) if start else []
