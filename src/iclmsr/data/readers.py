@@ -95,16 +95,10 @@ def _read(
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
     planes = 3 if masks is None else 4
     size = planes * config.image_size**2 * (draw.limit or len(listing.files))
+    made: Callable[..., ImageSet | FileSet] = read_images
     if stays_on_disk(config.resident, size):
-        if masks is not None:
-            raise IclmsrError(
-                f"data.masks are for images in memory, these stay on disk ({size:,} bytes): "
-                "leave out data.masks, or pass --data.resident memory"
-            )
-        return FileSet(
-            listing, image_size=config.image_size, on_corrupt=config.on_corrupt, draw=draw
-        )
-    return read_images(
+        made = FileSet
+    return made(
         listing,
         image_size=config.image_size,
         on_corrupt=config.on_corrupt,
