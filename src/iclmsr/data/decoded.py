@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some of the files of a set decoded, in whatever process."""
+"""Some of the files of a set decoded, in whatever process; a GPU may do its part afterwards."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iclmsr.data.decode import Unusable, careful, decode_image, decode_mask
+from iclmsr.data.decode import Unusable, careful, decode_image, decode_mask, plain_size
+from iclmsr.data.jpeg import Decoder, by_nvjpeg, gpu_for
 from iclmsr.data.single import Reader
 from iclmsr.errors import IclmsrError
 
@@ -46,18 +47,23 @@ class Decoded(NamedTuple):
         planes: (B, P, S, S) uint8: red, green, blue, and with masks a fourth of 0 and 1, which
             is 1 on the foreground. The rows in ``failed`` hold nothing.
         failed: What is the matter with each file that does not decode, by its row.
+        packed: JPEGs that are left to the GPU, by their row; of these only the mask is there.
     """
 
     planes: Tensor
     failed: dict[int, str]
+    packed: dict[int, bytes]
 
 
-def decode(tasks: Sequence[Task], image_size: int, *, shared: bool = False) -> Decoded:
+def decode(
+    tasks: Sequence[Task], image_size: int, decoder: Decoder = "pillow", *, shared: bool = False
+) -> Decoded:
     """Reads and decodes files, whatever becomes of each.
 
     Args:
         tasks: B files, all with a mask or all without.
         image_size: S, height and width of the result, pixels, > 0.
+        decoder: Of JPEGs; nvjpeg leaves them to :func:`finish`.
         shared: Whether the result lies in memory that another process can see.
 
     Raises:
@@ -70,15 +76,50 @@ def decode(tasks: Sequence[Task], image_size: int, *, shared: bool = False) -> D
     )
     if shared:
         planes.share_memory_()  # type: ignore[no-untyped-call]
-    rows, failed = planes.numpy(), dict[int, str]()
+    rows, failed, packed = planes.numpy(), dict[int, str](), dict[int, bytes]()
     with careful():
         for row, task in enumerate(tasks):
             try:
-                rows[row, :3], size = decode_image(task.image(), image_size)
+                content = task.image()
+                size = plain_size(content) if decoder == "nvjpeg" else None
+                if size is not None:
+                    assert isinstance(content, bytes), "it has been opened"
+                    packed[row] = content
+                else:
+                    rows[row, :3], size = decode_image(content, image_size, decoder)
                 if task.mask is not None:
-                    rows[row, 3] = decode_mask(task.mask(), task.mask_name, image_size, size)
+                    mask = task.mask(), task.mask_name, image_size, size, decoder
+                    rows[row, 3] = decode_mask(*mask)
             except Unusable as error:
                 failed[row] = str(error)
+                packed.pop(row, None)
             except IclmsrError as error:  # of the place that many files are in
                 raise Unreadable(str(error)) from error
-    return Decoded(planes, failed)
+    return Decoded(planes, failed, packed)
+
+
+def finish(decoded: Decoded, device: torch.device) -> Decoded:
+    """Does the GPU's part, where there is one; what nvJPEG refuses is Pillow's.
+
+    Args:
+        decoded: What :func:`decode` made.
+        device: Where the images are needed; another GPU decodes if it is none.
+
+    Returns:
+        The same with nothing left to do; on the GPU if that had a part.
+    """
+    if not decoded.packed:
+        return decoded
+    device = gpu_for(device)
+    planes, failed = decoded.planes.to(device), dict(decoded.failed)
+    made = by_nvjpeg(list(decoded.packed.values()), planes.shape[-1], device)
+    with careful():
+        for (row, content), pixels in zip(decoded.packed.items(), made, strict=True):
+            try:
+                if pixels is None:
+                    host, _ = decode_image(content, planes.shape[-1], "nvjpeg")
+                    pixels = torch.from_numpy(host.copy())
+                planes[row, :3] = pixels
+            except Unusable as error:
+                failed[row] = str(error)
+    return Decoded(planes, failed, {})

@@ -28,6 +28,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import Decoder
 
 PIECE = 32
 """Images that a worker decodes at a time."""
@@ -169,11 +170,12 @@ class Streamed(Feed):
             self.expected.popleft()
             decoded = itertools.islice(self.pieces, len(parts))
         else:
-            decoded = (decode(files.tasks(part), files.image_size) for part in parts)
+            how = files.image_size, files.decoder
+            decoded = (decode(files.tasks(part), *how) for part in parts)
         count = 3 if files.masks is None else 4
         planes = torch.empty(len(index), count, *self.size, dtype=torch.uint8, device=self.device)
         for rows, part, piece in zip(_pieces(planes), parts, decoded, strict=True):
-            rows.copy_(files.mended(piece, part), non_blocking=True)
+            rows.copy_(files.mended(piece, part, self.device), non_blocking=True)
             del piece
         with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
             shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
@@ -217,7 +219,7 @@ class Streamed(Feed):
         context.set_forkserver_preload([__name__])
         ahead = BATCHES_AHEAD * -(-batch // PIECE)
         return DataLoader[Decoded](
-            _Files(self.files.image_size),
+            _Files(self.files.image_size, self.files.decoder),
             batch_sampler=_Tasks(self.files),
             collate_fn=_as_it_is,
             num_workers=self.workers,
@@ -243,13 +245,13 @@ class _Tasks:
 
 
 class _Files(Dataset[Decoded]):
-    """What a worker knows: how large images are; the files come with each task."""
+    """What a worker knows: how large images are and what decodes; the files come with each task."""
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    def __init__(self, image_size: int, decoder: Decoder) -> None:
+        self.image_size, self.decoder = image_size, decoder
 
     def __getitems__(self, tasks: list[Task]) -> Decoded:
-        return decode(tasks, self.image_size, shared=True)
+        return decode(tasks, self.image_size, self.decoder, shared=True)
 
 
 def _pieces(rows: Tensor) -> list[Tensor]:

@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
+from iclmsr.data.decoded import Decoded, Task, Unreadable, decode, finish
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import mask_name
+from iclmsr.data.jpeg import Decoder
 from iclmsr.data.listing import Listing
 from iclmsr.data.resize import centre_pixels
 from iclmsr.data.shard_order import shard_order
@@ -43,6 +44,7 @@ class FileSet:
         draw: Which of the images.
         masks: Masks under the images' own paths, but with ``.png`` at the end; an image without
             its mask counts as one that does not decode.
+        decoder: Of JPEGs.
 
     Attributes:
         image_size: S.
@@ -62,12 +64,13 @@ class FileSet:
         on_corrupt: Literal["error", "skip"],
         draw: Draw,
         masks: Tree | None = None,
+        decoder: Decoder = "pillow",
     ) -> None:
         chosen = draw.indices(len(listing.files))
         self.tree, self.files = listing.tree, [listing.files[index] for index in chosen]
         self.labels = torch.tensor([listing.labels[index] for index in chosen])
         self.classes, self.image_size = listing.classes, image_size
-        self.masks = masks
+        self.masks, self.decoder = masks, decoder
         self.strict = on_corrupt == "error"
         self.instead: dict[int, int] = {}
         self.resize: int | None = None
@@ -84,13 +87,17 @@ class FileSet:
         return tuple(self.tree.where(self.files[index]) for index in sorted(self.instead))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes in bytes and labels, and of S; not of the pixels."""
+        """SHA-256 of the files' names, sizes in bytes and labels, and of S; not of the pixels.
+
+        With another decoder than Pillow, also of its name.
+        """
         if not self._fingerprint:
             digest = hashlib.sha256(str(self.image_size).encode())
             for name in self.files:
                 size = self.tree.reader(name).size
                 digest.update(f"\0{name}\0{size}".encode("utf-8", "surrogateescape"))
             digest.update(self.labels.numpy().data)
+            digest.update(b"" if self.decoder == "pillow" else self.decoder.encode())
             self._fingerprint = FINGERPRINT + digest.hexdigest()
         return self._fingerprint
 
@@ -131,21 +138,23 @@ class FileSet:
         """How to decode the images at ``index`` (B,), or those in their places."""
         return [self._task(self.instead.get(place, place)) for place in index.tolist()]
 
-    def mended(self, decoded: Decoded, index: Tensor) -> Tensor:
+    def mended(self, decoded: Decoded, index: Tensor, device: torch.device) -> Tensor:
         """The decoded planes of the images at ``index`` (B,), with others for those that failed.
 
         Args:
             decoded: Of :func:`iclmsr.data.decoded.decode`.
             index: (B,) places in the set.
+            device: Where they are needed.
 
         Returns:
-            (B, P, S, S) uint8.
+            (B, P, S, S) uint8, on a GPU only if that decoded some of them.
 
         Raises:
             Unreadable: One failed, and no other may or can take its place.
         """
+        decoded = finish(decoded, device)
         for row, why in decoded.failed.items():
-            decoded.planes[row] = self._other(int(index[row]), why)
+            decoded.planes[row] = self._other(int(index[row]), why, device)
         return decoded.planes
 
     def _task(self, place: int) -> Task:
@@ -163,7 +172,7 @@ class FileSet:
         except (FileNotFoundError, KeyError):  # of shards, of an archive
             return Missing(), self.masks.where(name)
 
-    def _other(self, place: int, why: str) -> Tensor:
+    def _other(self, place: int, why: str, device: torch.device) -> Tensor:
         """The planes of the image that takes the place of one that does not decode."""
         where = self.tree.where(self.files[self.instead.get(place, place)])
         if self.strict:
@@ -176,7 +185,7 @@ class FileSet:
             other = (place + step) % len(self)
             if other in self.instead:
                 continue
-            decoded = decode([self._task(other)], self.image_size)
+            decoded = finish(decode([self._task(other)], self.image_size, self.decoder), device)
             if not decoded.failed:
                 self.instead[place] = other
                 warnings.warn(
