@@ -18,6 +18,7 @@ from iclmsr.data.hugging_face import Columns
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import check_decoder
 from iclmsr.data.listing import FOLDERS, MASKS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
 from iclmsr.data.places import root_of
@@ -93,22 +94,16 @@ def _read(
     known = split_in(tree, split, rules) or _on_disk(config, split)
     listing = listed(tree, known, rules)
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
-    size = _size(listing, masks, config, draw)
-    if stays_on_disk(config.resident, size):
-        if masks is not None:
-            raise IclmsrError(
-                f"data.masks are for images in memory, these stay on disk ({size:,} bytes): "
-                "leave out data.masks, or pass --data.resident memory"
-            )
-        return FileSet(
-            listing, image_size=config.image_size, on_corrupt=config.on_corrupt, draw=draw
-        )
-    return read_images(
+    on_disk = stays_on_disk(config.resident, _size(listing, masks, config, draw))
+    check_decoder(config.decoder, on_disk=on_disk)
+    made: Callable[..., ImageSet | FileSet] = FileSet if on_disk else read_images
+    return made(
         listing,
         image_size=config.image_size,
         on_corrupt=config.on_corrupt,
         draw=draw,
         masks=masks,
+        decoder=config.decoder,
     )
 
 
@@ -154,6 +149,7 @@ def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
 def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """A data set on Hugging Face's hub, or local files that its package reads."""
     known, columns = _on_disk(config, split), Columns(config)
+    check_decoder(config.decoder, on_disk=False)
     listing, masks = columns.listing(known), columns.masks_of(known)
     size = _size(listing, masks, config, draw)
     if stays_on_disk(config.resident, size):
@@ -168,6 +164,7 @@ def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
         on_corrupt=config.on_corrupt,
         draw=draw,
         masks=masks,
+        decoder=config.decoder,
     )
 
 
@@ -195,6 +192,11 @@ def _check_no_files(config: DataConfig) -> None:
                 f"data.{name.replace('_', '-')} is for images in files, which source "
                 f"{config.source!r} at {config.root} does not have: leave it out"
             )
+    if config.decoder != "pillow":
+        raise IclmsrError(
+            f"data.decoder {config.decoder} is for images in files, which source "
+            f"{config.source!r} at {config.root} does not have: leave it out"
+        )
     if config.resident == "disk":
         raise IclmsrError(
             f"data.resident disk is for images in files, which source {config.source!r} at "

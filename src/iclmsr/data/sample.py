@@ -10,7 +10,7 @@ from iclmsr.data.findings import Findings
 from iclmsr.data.folder import read_images
 from iclmsr.data.images import ImageSet
 from iclmsr.data.listing import Listing
-from iclmsr.data.sources import load
+from iclmsr.data.sources import as_variant, load
 from iclmsr.data.splits import Split
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
@@ -20,7 +20,8 @@ class Sample(NamedTuple):
     """Images of a split drawn at random.
 
     Attributes:
-        images: The images as a run would have them.
+        images: The images as a run would have them; but of a variant that puts images of files on
+            others' backgrounds, these are the sample's.
         names: What each is called: its class, or its own name where it has none.
         there: Images that they were drawn from, and those that cannot be used.
         split: What they were drawn from.
@@ -66,8 +67,11 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
         on_corrupt="error",
         draw=Draw(),
         masks=found.files.masks_of(split),
+        decoder=found.config.decoder,
     )
-    return Sample(images, names, len(looked), split)
+    shown = as_variant(images, found.config, split)
+    assert isinstance(shown, ImageSet)
+    return Sample(shown, names, len(looked), split)
 
 
 def choose(split: Split, count: int, *, seed: int) -> list[str]:

@@ -77,8 +77,7 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     prepared = _prepared(config, split, draw)
     read = SOURCES[kind_of(config.source)]
     images = read(config, split, draw) if prepared is None else prepared
-    if config.variant != "original":
-        images = _as_variant(images, config, split)
+    images = as_variant(images, config, split)
     if split == "pretrain":
         return images
     if isinstance(images, FileSet):
@@ -99,8 +98,19 @@ def has_split(config: DataConfig, split: str) -> bool:
     return isinstance(root, Path) and (root.expanduser() / split).is_dir()
 
 
-def _as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet:
-    """The images as ``config.variant`` shows them."""
+def as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet | FileSet:
+    """The images as ``config.variant`` shows them.
+
+    Args:
+        images: Of one split, or some of them: backgrounds come from these.
+        config: The variant and its seed.
+        split: As for :func:`load`.
+
+    Raises:
+        IclmsrError: They lack masks, or labels where a variant needs them, or stay on disk.
+    """
+    if config.variant == "original":
+        return images
     if isinstance(images, FileSet):
         raise IclmsrError(
             f"data.variant {config.variant} is for images in memory, these stay on disk: pass "
@@ -193,7 +203,8 @@ def cache_path(config: DataConfig, split: str) -> Path:
         for path in (place_of(config), config.masks, config.class_list)
     ]
     columns = (config.image_column, config.label_column, config.mask_column)
-    settings = (config.source, config.image_size, config.labels, config.on_corrupt, *columns)
+    how = (config.labels, config.on_corrupt, config.decoder)
+    settings = (config.source, config.image_size, *how, *columns)
     return cache.path_for(f"{kind_of(config.source)}-{split}", *paths, *settings)
 
 
