@@ -186,6 +186,17 @@ class Pixels(nn.Module):
         return images[:, :, ::15, ::15].flatten(1)
 
 
+class Loud(Pixels):
+    """The border, and a hundred times as softly the middle."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.border = Pixels(False)
+
+    def forward(self, images):
+        return torch.cat([super().forward(images) / 100, self.border(images)], 1)
+
+
 @pytest.mark.parametrize("middle", [True, False])
 def test_the_challenge_tells_who_looks_at_the_background(tmp_path, middle):
     """Classes are the color of a square in the middle; in training the border goes with it."""
@@ -219,12 +230,74 @@ def test_the_challenge_tells_who_looks_at_the_background(tmp_path, middle):
         assert results["mixed_next"]["linear"] == 100
         assert measures["variance_foreground"] > 0.9
         assert measures["swap_cosine"] > 0.95
+        assert measures["swap_sensitivity"] < 0.1
+        assert measures["background_robustness"]["linear"] == 1
+        assert measures["foreground_probe_original"]["linear"] == 100
+        assert measures["probe_interaction"] == {"linear": 0, "knn": 0}
     else:
         assert measures["bg_gap"]["knn"] > 50
         assert results["mixed_next"]["knn"] < 10
         assert measures["background_only"]["knn"] > 90
         assert measures["variance_background"] > 0.9
+        assert measures["swap_sensitivity"] is None
+        assert measures["background_robustness"]["knn"] < 0.5
+        assert measures["probe_interaction"]["knn"] == (
+            results["original"]["knn"]
+            - results["only_fg"]["knn"]
+            - measures["foreground_probe_original"]["knn"]
+            + measures["foreground_probe_only_fg"]["knn"]
+        )
     assert measures["worst_group"]["knn"]["accuracy"] == (100 if middle else 0)
+
+
+def test_groups_of_data_that_name_their_backgrounds_and_have_no_swapped_split(tmp_path):
+    """As Waterbirds: backgrounds go with classes in training, and hardly in the tests."""
+    from PIL import Image, ImageDraw
+
+    lines = ["path,background"]
+    counts = {"train": ((10, 2), (2, 10)), "test": ((12, 12), (11, 3))}
+    for split, groups in counts.items():
+        for label, group in enumerate(groups):
+            for behind, count in enumerate(group):
+                for number in range(count):
+                    image = Image.new("RGB", (16, 16), [(200, number, 0), (0, number, 200)][behind])
+                    mask = Image.new("L", (16, 16), 0)
+                    color = [(0, 200, 0), (200, 200, 0)][label]
+                    ImageDraw.Draw(image).rectangle((4, 4, 11, 11), fill=color)
+                    ImageDraw.Draw(mask).rectangle((4, 4, 11, 11), fill=255)
+                    name = f"{split}/{label}/{behind}-{number}.png"
+                    lines.append(f"{name},{('land', 'water')[behind]}")
+                    for folder, picture in (("set", image), ("set/masks", mask)):
+                        path = tmp_path / folder / name
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        picture.save(path)
+    (tmp_path / "set" / "backgrounds.csv").write_text("\n".join(lines))
+    data = DataConfig(source="folder", root=tmp_path / "set", masks=tmp_path / "set", image_size=16)
+    probe = LinearProbeConfig(epochs=100, lr=0.05)
+    settings = BackgroundsConfig(data=data, grid=4, least=5, linear_probe=probe)
+    border = LoadedEncoder(Pixels(False), "border", (0.5,) * 3, (0.25,) * 3, 16, "0")
+    found = challenge(border, settings)
+    assert found["groups"] == "test"
+    assert "swapped" not in found["results"]
+    worst = found["measures"]["worst_group"]["knn"]
+    assert (worst["accuracy"], worst["images"]) == (0, 12 if worst["label"] == 0 else 11)
+    assert worst["label"] != worst["background"]
+    assert worst["mean"] == pytest.approx(100 / 3)  # groups of 12, 12 and 11; one of 3 is small
+    assert found["measures"]["background_decodability"] == 100
+    assert found["measures"]["background_chance"] == 50
+    loud = LoadedEncoder(Loud(), "loud", (0.5,) * 3, (0.25,) * 3, 16, "0")
+    both = challenge(loud, settings)["measures"]
+    assert both["worst_group"]["linear"]["accuracy"] < 50
+    assert both["worst_group_dfr"] == {"linear": 100}, "the class is there to be read"
+    assert both["group_mean_dfr"] == {"linear": 100}
+    few = challenge(border, replace(settings, least=100))["measures"]
+    assert few["worst_group"]["knn"]["accuracy"] is None
+    assert (few["worst_group"]["knn"]["groups"], few["worst_group"]["knn"]["counted"]) == (4, 0)
+    assert few["worst_group_dfr"] == {"linear": None}
+    (tmp_path / "set" / "backgrounds.csv").unlink()
+    without = challenge(border, settings)
+    assert without["groups"] == "mixed_rand"
+    assert not {"background_decodability", "worst_group_dfr"} & without["measures"].keys()
 
 
 def test_the_challenge_needs_masks(tmp_path):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iclmsr.data.sources import has_split, load
+from iclmsr.data.found import has_split
+from iclmsr.data.sources import load
 from iclmsr.data.variants import make_variant
 from iclmsr.data.views import ViewConfig
 from iclmsr.encoders import LoadedEncoder

@@ -59,6 +59,10 @@ def show_backgrounds(found: dict[str, Any]) -> None:
 
 def _said(value: Any) -> str:
     """A measure in words."""
+    if value is None:
+        return "undefined"
+    if isinstance(value, dict) and value.get("counted") == 0:
+        return f"undefined, none of {value['groups']} groups has as many images as --least says"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_said(part)}" for name, part in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)
