@@ -136,9 +136,9 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
-    if config.views.background != "keep" and getattr(images, "masks", None) is None:
+    if config.views.background != "keep" and images.masks is None:
         raise IclmsrError(
-            f"views.background {config.views.background} needs images in memory with foreground "
+            f"views.background {config.views.background} needs images with foreground "
             "masks: pass --data.masks PATH, or --views.background keep"
         )
     if config.batch_size > len(images):

@@ -176,7 +176,8 @@ def cache_path(config: DataConfig, split: str) -> Path:
         for path in (place_of(config), config.masks, config.class_list)
     ]
     columns = (config.image_column, config.label_column, config.mask_column)
-    settings = (config.source, config.image_size, config.labels, config.on_corrupt, *columns)
+    how = (config.labels, config.on_corrupt, config.decoder)
+    settings = (config.source, config.image_size, *how, *columns)
     return cache.path_for(f"{kind_of(config.source)}-{split}", *paths, *settings)
 
 
