@@ -60,12 +60,41 @@ def write_run(
         if checkpoint:
             (folder.checkpoints / "checkpoint-0000000001-00000000.pt").touch()
     if evaluated and done:
-        results = {"encoder": {"linear": {"top1": linear}, "knn": {"k": 5, "top1": knn}}}
-        report = {"protocol": "w-mse-2021", "epoch": done, "results": results}
-        write_json(path / "evaluation.json", report)
+        write_evaluation(path, linear, knn, source=source, epoch=done)
     if gallery:
         write_gallery(path, gallery)
     return path
+
+
+def write_evaluation(
+    run: Path,
+    linear=60.0,
+    knn=50.0,
+    *,
+    name="evaluation.json",
+    source="cifar10",
+    epoch=4,
+    k=5,
+    protocol="w-mse-2021",
+    version=1,
+    images="0a1b",
+    untrained=None,
+    data=None,
+    **more,
+) -> None:
+    """A judgement of a run, as ``evaluate`` writes it; ``data`` and ``more`` are its settings."""
+
+    def result(linear, knn):
+        return {"linear": {"top1": linear}, "knn": {"k": k, "top1": knn}}
+
+    baselines = {} if untrained is None else {"untrained": result(*untrained)}
+    config = {"protocol": protocol, "k": k, "data": {"source": source, **(data or {})}, **more}
+    report = {
+        "protocol": protocol, "protocol_version": version, "epoch": epoch,
+        "results": {"encoder": result(linear, knn), **baselines}, "config": config,
+        "data": {split: {"sha256": images} for split in ("train", "test")},
+    }  # fmt: skip
+    write_json(run / name, report)
 
 
 def write_gallery(path: Path, count: int, classes: int = 10) -> None:

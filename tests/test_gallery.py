@@ -145,6 +145,22 @@ def test_bad_input(run, monkeypatch):
         make_gallery(run, points=5, umap=True)
 
 
+@pytest.mark.parametrize("count", [1, 100, 101, 10_000, 10_001, 51_200, 60_000, 261_121])
+def test_thumbnails_fit_into_one_picture(count):
+    columns = gallery._columns(count, 32)
+    rows = -(-count // columns)
+    assert columns * 32 <= 16_383
+    assert rows * 32 <= 16_383
+    assert columns >= min(count, 100)
+
+
+def test_more_thumbnails_than_a_picture_holds_are_refused_before_they_are_made(run, monkeypatch):
+    monkeypatch.setattr(gallery, "LARGEST", 3 * 16)
+    monkeypatch.setattr(gallery, "extract", None)
+    with pytest.raises(IclmsrError, match="40 thumbnails do not fit .* --points of at most 9"):
+        make_gallery(run, points=1000)
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_umap_keeps_clusters_apart():
