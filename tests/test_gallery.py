@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import report_runs
 import torch
 from PIL import Image
 from sklearn.decomposition import PCA
@@ -152,6 +153,10 @@ def test_thumbnails_fit_into_one_picture(count):
     assert columns * 32 <= 16_383
     assert rows * 32 <= 16_383
     assert columns >= min(count, 100)
+
+
+def test_made_up_galleries_have_thumbnails_of_the_true_size():
+    assert report_runs.SIDE == gallery.SIDE
 
 
 def test_more_thumbnails_than_a_picture_holds_are_refused_before_they_are_made(run, monkeypatch):
