@@ -3,29 +3,34 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
 
-from iclmsr.config import MSRConfig, PretrainConfig
+from iclmsr.config import MSRConfig, OptimizerConfig, PretrainConfig
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
-from iclmsr.encoders import LoadedEncoder
+from iclmsr.encoders import LoadedEncoder, load_encoder
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.protocol import LinearProbeConfig
+from iclmsr.interruption import Interrupted
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
+from iclmsr.study import cells, comparison
 from iclmsr.study.arms import ARMS, arm
 from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig, challenge
 from iclmsr.study.comparison import compare, sweep, with_field
 from iclmsr.study.four_settings import four_settings
+from iclmsr.study.show import render
 
 DATA = DataConfig(
     source="synthetic", image_size=16, synthetic=SyntheticConfig(train=48, val=40, test=40)
@@ -68,6 +73,13 @@ def test_four_settings(tmp_path):
         assert config["data"]["variant"] == expected
         assert config["msr"]["enabled"] == (row["arm"] == "msr")
     assert found["filler"] == "gray"
+    full, alone = (row["results"] for row in found["rows"][:2])
+    term = found["interactions"][0]
+    assert (term["base"], term["arm"], term["seed"]) == ("simclr", "plain", 0)
+    for kind in ("linear", "knn"):
+        drops = [results["full"][kind] - results["foreground"][kind] for results in (full, alone)]
+        assert term[kind] == pytest.approx(drops[0] - drops[1])
+    assert [one["arm"] for one in found["interactions"]] == ["plain", "msr"]
 
 
 def test_comparison_is_made_once_and_goes_on(tmp_path):
@@ -120,6 +132,119 @@ def test_a_cell_that_another_process_makes_is_missing(tmp_path):
         busy = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
     assert busy["rows"] == []
     assert busy["missing"] == ["simclr_plain_seed-0"]
+
+
+def diverging(config):
+    return replace(config, optimizer=OptimizerConfig(name="sgd", lr=1e30, warmup_steps=0))
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, capsys):
+    """Of an arm, in its training; and when it is judged, of a run whose weights are broken."""
+    bases = {"bad": diverging(TINY), "simclr": TINY}
+    lines = []
+    found = compare(bases, ["plain"], [0], tmp_path, SETTINGS, say=lines.append)
+    assert [row["base"] for row in found["rows"]] == ["simclr"]
+    assert found["missing"] == []
+    assert list(found["failed"]) == ["bad_plain_seed-0"]
+    assert found["failed"]["bad_plain_seed-0"].startswith("loss not finite at step ")
+    assert json.loads((tmp_path / "comparison.json").read_text()) == found
+    failed = tmp_path / "cells" / "bad_plain_seed-0"
+    before = {path: path.stat().st_mtime_ns for path in failed.rglob("*")}
+    again = compare(bases, ["plain"], [0], tmp_path, SETTINGS, say=lines.append)
+    assert again["failed"] == found["failed"]
+    assert f"bad_plain_seed-0 has failed before: remove {failed} to try again" in lines
+    assert {path: path.stat().st_mtime_ns for path in failed.rglob("*")} == before
+    with pytest.raises(IclmsrError, match="these runs have failed, .*: bad_plain_seed-0; bad_pl"):
+        render(tmp_path)
+    assert "SimCLR" in capsys.readouterr().out, "what is there is shown all the same"
+    with pytest.raises(IclmsrError, match="bad_plain_seed-0 holds a run with other settings"):
+        compare({**bases, "bad": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    shutil.rmtree(failed)
+    mended = compare({**bases, "bad": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    assert mended["failed"] == {}
+    assert len(mended["rows"]) == 2
+
+
+def test_features_that_are_not_finite_are_a_failure(tmp_path, monkeypatch):
+    def broken(folder):
+        encoder = load_encoder(folder)
+        with torch.no_grad():
+            next(encoder.network.parameters()).fill_(torch.nan)
+        return encoder
+
+    monkeypatch.setattr(cells, "load_encoder", broken)
+    found = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    assert "features hold NaN or infinity" in found["failed"]["simclr_plain_seed-0"]
+    with pytest.raises(IclmsrError, match="these runs have failed"):
+        render(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted(15, "stopped by SIGTERM"), IclmsrError("cannot write: No space left on device")],
+)
+@pytest.mark.parametrize("place", ["finish", "load_encoder"])
+def test_what_concerns_all_runs_stops_the_study(tmp_path, monkeypatch, error, place):
+    def stopped(*_):
+        raise error
+
+    monkeypatch.setattr(cells, place, stopped)
+    with pytest.raises(type(error)) as caught:
+        compare({"simclr": TINY}, ["plain", "msr"], [0], tmp_path, SETTINGS, say=silent)
+    assert caught.value is error
+    assert not list(tmp_path.glob("cells/*/backgrounds-test.json")), "nothing is noted as failed"
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        lambda bases, *words, **more: compare(bases, ["plain"], *words, **more),
+        lambda bases, *words, **more: sweep(bases, "msr", "msr.strata", [1], *words, **more),
+        lambda bases, *words, **more: four_settings(bases, ["plain"], *words, **more),
+    ],
+    ids=["compare", "sweep", "four-settings"],
+)
+@pytest.mark.parametrize("missing", ["masks", "split", "labels"])
+def test_data_are_looked_at_before_anything_is_trained(tmp_path, study, missing):
+    from PIL import Image
+
+    for split, kind in product(("train", "test"), "ab"):
+        for folder in ("set", "set/masks"):
+            path = tmp_path / folder / split / kind / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB" if folder == "set" else "L", (16, 16), 7).save(path)
+    data = DataConfig(
+        source="folder", root=tmp_path / "set", masks=tmp_path / "set", image_size=16,
+        labels=missing != "labels",
+    )  # fmt: skip
+    if missing == "masks":
+        shutil.rmtree(tmp_path / "set" / "masks")
+        data = replace(data, masks=None)
+    settings = replace(SETTINGS, data=data, split="val" if missing == "split" else "test")
+    bases, out = {"simclr": replace(TINY, data=data, batch_size=2)}, tmp_path / "out"
+    message = {"masks": "needs foreground masks of the train images", "split": "has no split 'val'",
+               "labels": "needs a class for each of the train images"}[missing]  # fmt: skip
+    with pytest.raises(IclmsrError, match=message):
+        study(bases, [0], out, settings, say=silent)
+    assert not out.exists()
+
+
+def test_a_study_that_is_whole_needs_no_data(tmp_path, monkeypatch):
+    judged = {"results": 1, "measures": 2, "groups": 3}
+    monkeypatch.setattr(comparison, "challenge", lambda *_: judged)
+    whole = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    monkeypatch.setattr(comparison, "needed_images", lambda settings: pytest.fail("it looked"))
+    again = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+    assert again["rows"] == whole["rows"]
+
+
+def test_another_definition_of_the_measures_judges_anew(tmp_path, monkeypatch):
+    for version in (1, 1, 2):
+        judged = {"results": version, "measures": 0, "groups": "test"}
+        monkeypatch.setattr(comparison, "challenge", lambda *_, judged=judged: judged)
+        monkeypatch.setattr(cells, "VERSION", version)
+        found = compare({"simclr": TINY}, ["plain"], [0], tmp_path, SETTINGS, say=silent)
+        assert [row["results"] for row in found["rows"]] == [version]
 
 
 def test_what_another_process_has_made_is_in_the_table(tmp_path):

@@ -93,6 +93,36 @@ class Judge:
         }
 
 
+def needed_images(config: BackgroundsConfig) -> tuple[ImageSet, ImageSet]:
+    """The images that an encoder's judges learn from, and those that it is judged on.
+
+    Args:
+        config: Data and split.
+
+    Returns:
+        The split ``train`` and that of the config, both with labels and masks.
+
+    Raises:
+        IclmsrError: There are no such images, or no labels or masks of them.
+    """
+    found = []
+    for split in ("train", config.split):
+        images = load(config.data, split)
+        if images.masks is None:
+            raise IclmsrError(
+                f"a background study needs foreground masks of the {split} images in "
+                f"{config.data.root}: pass --data.masks PATH; `iclmsr masks` makes some"
+            )
+        if (images.labels < 0).any():
+            raise IclmsrError(
+                f"a background study needs a class for each of the {split} images in "
+                f"{config.data.root}: leave out --data.no-labels, or put them in folders by class"
+            )
+        found.append(images)
+    train, test = found
+    return train, test
+
+
 def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, Any]:
     """Judges an encoder on all variants of the test images.
 
@@ -128,12 +158,7 @@ def challenge(encoder: LoadedEncoder, config: BackgroundsConfig) -> dict[str, An
 
     Source: Xiao et al. 2020; Sagawa et al. 2020. Departure: measures of embeddings are ours.
     """
-    train, test = load(config.data, "train"), load(config.data, config.split)
-    if test.masks is None:
-        raise IclmsrError(
-            f"the challenge needs foreground masks of the images in {config.data.root}: pass "
-            "--data.masks PATH; `iclmsr masks` makes some"
-        )
+    train, test = needed_images(config)
     judge = Judge(encoder, train, config)
     shown = {
         name: make_variant(test, name, filler=config.data.filler, seed=config.data.seed)

@@ -10,7 +10,7 @@ from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.study.arms import arm
-from iclmsr.study.backgrounds import BackgroundsConfig, challenge
+from iclmsr.study.backgrounds import BackgroundsConfig, challenge, needed_images
 from iclmsr.study.cells import Cell, run_cells
 
 
@@ -137,7 +137,7 @@ def _run(
 
     def judge(encoder: LoadedEncoder) -> dict[str, Any]:
         found = challenge(encoder, settings)
-        return {name: found[name] for name in ("results", "measures")}
+        return {name: found[name] for name in ("results", "measures", "groups")}
 
     return run_cells(
         cells,
@@ -147,6 +147,7 @@ def _run(
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,
+        check=lambda: needed_images(settings),
         about=about,
         say=say,
     )
