@@ -39,8 +39,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         ``out``, complete.
 
     Raises:
-        IclmsrError: Anything in the way, before the folder is made; a loss that is not finite;
-            a disk that is full. :class:`Interrupted` on SIGTERM or SIGINT.
+        IclmsrError: Anything in the way, before the folder is made; a disk that is full.
+            :class:`Diverged` where a loss is not finite, :class:`Interrupted` on SIGTERM or SIGINT.
     """
     with join(config.device) as world:
         together(lambda: RunFolder.check_free(out))

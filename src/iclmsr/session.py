@@ -21,7 +21,7 @@ from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
-from iclmsr.errors import Elsewhere, IclmsrError
+from iclmsr.errors import Diverged, Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse, summary
 from iclmsr.interruption import Interrupted, stop_requests
@@ -196,7 +196,7 @@ class Session:
                     self._record("step", losses)
         except NotFinite as error:
             good = checkpoint.checkpoints(self.folder.checkpoints)
-            raise IclmsrError(
+            raise Diverged(
                 f"loss not finite at step {position.step} ({error}); "
                 f"means of the epoch before it: {json.dumps(position.means())}; "
                 f"the last checkpoint is {good[-1] if good else 'not written yet'}: "

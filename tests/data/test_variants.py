@@ -220,6 +220,15 @@ def test_where_there_is_no_background_left_none_is_named(images):
     assert kept.background_names == ("x", "y", "z")
 
 
+@pytest.mark.parametrize("variant", MIXED)
+def test_backgrounds_that_are_known_come_along_with_the_pixels(images, variant):
+    numbered = replace(images, backgrounds=torch.arange(30), background_names=tuple("x" * 30))
+    made = make_variant(numbered, variant, seed=3)
+    assert made.background_names == numbered.background_names
+    behind = inpainted(images.images, images.masks)[made.backgrounds]
+    assert torch.equal(made.images, composite(images.images, images.masks, behind))
+
+
 def test_what_a_variant_needs(images):
     def fails(message, images, variant, **options):
         with pytest.raises(IclmsrError, match=f"^{message}"):

@@ -17,7 +17,6 @@ from iclmsr.data.places import kind_of, place_of, root_of
 from iclmsr.data.readers import OFFICIAL, SOURCES
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
-from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.variants import make_variant
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.seeds import derive
@@ -27,7 +26,6 @@ __all__ = [
     "SOURCES",
     "DataConfig",
     "cache_path",
-    "has_split",
     "load",
     "open_split",
     "prepare",
@@ -83,19 +81,6 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     if isinstance(images, FileSet):
         return images.centred(resize=config.evaluate_resize, crop=config.evaluate_crop)
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
-
-
-def has_split(config: DataConfig, split: str) -> bool:
-    """Whether there is a split beside those that every data set has, as ``test-swapped``.
-
-    Args:
-        config: Which data set.
-        split: Its name.
-    """
-    if config.source == "synthetic":
-        return split in SPLITS
-    root = config.root
-    return isinstance(root, Path) and (root.expanduser() / split).is_dir()
 
 
 def as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet | FileSet:

@@ -48,8 +48,9 @@ def make_variant(
             background, pixels, >= 0; all other variants have hard edges.
 
     Returns:
-        The images in their order, with their masks; ``backgrounds`` are the donors' classes for
-        mixed images, and None where there is no background left.
+        The images in their order, with their masks; ``backgrounds`` of mixed images are the
+        donors' where these are known, else the donors' classes, and None where there is no
+        background left.
 
     Raises:
         IclmsrError: No such variant, no masks, or images without labels where donors are drawn
@@ -82,11 +83,13 @@ def make_variant(
         return replace(images, images=_REMOVED[variant](pixels, masks))
     donors = _donors(images.labels, len(images.classes), variant, seed)
     behind = inpainted(pixels, masks)[donors]
+    known = images.backgrounds is not None
+    kinds = images.labels if images.backgrounds is None else images.backgrounds
     return replace(
         images,
         images=composite(pixels, masks, behind, softness),
-        backgrounds=images.labels[donors],
-        background_names=images.classes,
+        backgrounds=kinds[donors],
+        background_names=images.background_names if known else images.classes,
     )
 
 

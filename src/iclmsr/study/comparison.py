@@ -2,6 +2,7 @@
 """Base methods with and without what is compared, over seeds; and sweeps of one setting."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.study.arms import arm
-from iclmsr.study.backgrounds import BackgroundsConfig, challenge
+from iclmsr.study.backgrounds import BackgroundsConfig, challenge, needed_images
 from iclmsr.study.cells import Cell, run_cells
 
 
@@ -62,7 +63,8 @@ def sweep(
 ) -> dict[str, Any]:
     """One setting of an arm over several values, beside ``plain``.
 
-    Sweeps of several settings may share a folder, and with it the runs of ``plain``.
+    Sweeps of several settings may share a folder, and with it the runs of ``plain`` and those of
+    the arm as it is.
 
     Args:
         bases: Each base method's run by name.
@@ -82,17 +84,12 @@ def sweep(
         for seed in seeds
         for base, config in bases.items()
     ]
-    cells += [
-        Cell(
-            base,
-            arm_name,
-            _seeded(with_field(arm(arm_name, config), axis, value), seed),
-            {"axis": axis, "value": value},
-        )
-        for seed in seeds
-        for value in values
-        for base, config in bases.items()
-    ]
+    for seed, value in product(seeds, values):
+        for base, config in bases.items():
+            as_it_is = _seeded(arm(arm_name, config), seed)
+            changed = with_field(as_it_is, axis, value)
+            more = {"axis": axis, "value": value}
+            cells.append(Cell(base, arm_name, changed, more, named=changed != as_it_is))
     return _run(cells, out, f"sweep-{axis}", settings, say, {"axis": axis})
 
 
@@ -140,7 +137,7 @@ def _run(
 
     def judge(encoder: LoadedEncoder) -> dict[str, Any]:
         found = challenge(encoder, settings)
-        return {name: found[name] for name in ("results", "measures")}
+        return {name: found[name] for name in ("results", "measures", "groups")}
 
     return run_cells(
         cells,
@@ -150,6 +147,7 @@ def _run(
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,
+        check=lambda: needed_images(settings),
         about=about,
         say=say,
     )

@@ -23,15 +23,20 @@ def render(out: Path) -> None:
         out: The folder, with study.json, comparison.json or sweep-AXIS.json.
 
     Raises:
-        IclmsrError: No study in it, or one without a finished run.
+        IclmsrError: No study in it, or one without a finished run; or, when all else is done,
+            there are runs that have failed.
     """
     files = sorted(path for path in out.glob("*.json") if _is_study(path.stem))
     if not files:
         raise IclmsrError(
             f"no study in {out}: it holds no study.json, comparison.json or sweep-*.json"
         )
+    failed: dict[str, str] = {}
     for file in files:
         study = read_json(file)
+        failed |= study.get("failed", {})
+        if not study["rows"] and study.get("failed"):
+            continue
         if not study["rows"]:
             raise IclmsrError(f"{file} has no finished run yet")
         text = _tables(study)
@@ -41,6 +46,12 @@ def render(out: Path) -> None:
             print(f"{len(study['missing'])} runs are missing, {study['missing'][0]} first")
         pictures = _draw(file, study)
         print(f"wrote {file.with_suffix('.md')}, {', '.join(map(str, pictures))}")
+    if failed:
+        name, message = next(iter(failed.items()))
+        raise IclmsrError(
+            f"these runs have failed, remove their folders in {out / 'cells'} to try again: "
+            f"{', '.join(failed)}; {name}: {message}"
+        )
 
 
 def show_backgrounds(found: dict[str, Any]) -> None:
@@ -59,6 +70,10 @@ def show_backgrounds(found: dict[str, Any]) -> None:
 
 def _said(value: Any) -> str:
     """A measure in words."""
+    if value is None:
+        return "undefined"
+    if isinstance(value, dict) and value.get("counted") == 0:
+        return f"undefined, none of {value['groups']} groups has as many images as --least says"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_said(part)}" for name, part in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)
