@@ -123,7 +123,7 @@ def has_split(config: DataConfig, split: str) -> bool:
     if config.source == "synthetic":
         return split in SPLITS
     files = find_files(config)
-    return files is not None and split_in(files.tree, split, files.rules) is not None
+    return isinstance(files, Files) and split_in(files.tree, split, files.rules) is not None
 
 
 def guess(path: Path) -> DataConfig:
