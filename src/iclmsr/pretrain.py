@@ -14,6 +14,7 @@ from iclmsr import checkpoint
 from iclmsr.boards import check_loggers
 from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.backdrops import fingerprint
+from iclmsr.data.batches import check_masks
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
@@ -136,11 +137,7 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
-    if config.views.background != "keep" and images.masks is None:
-        raise IclmsrError(
-            f"views.background {config.views.background} needs images with foreground "
-            "masks: pass --data.masks PATH, or --views.background keep"
-        )
+    check_masks(images, config.views)
     if config.batch_size > len(images):
         raise IclmsrError(
             f"batch size {config.batch_size} is larger than the data set of {len(images)} images: "

@@ -211,7 +211,11 @@ def test_unreadable_folder(root, monkeypatch, place):
     monkeypatch.setattr("os.scandir", scan)
     found = check(guess(root))
     messages = found.notes() if place == "extra" else found.problems()
-    one(messages, f"cannot list {root / place}: Permission denied")
+    one(
+        messages,
+        f"cannot list {root / place}: Permission denied",
+        "make it readable, or move it elsewhere",
+    )
 
 
 def test_unreadable_file(root, monkeypatch):
@@ -362,6 +366,17 @@ def test_masks_and_how_much_they_cover(root, capsys):
     assert "does not decode" in unusable["train/cat/1.png"]
     one(found["problems"], "2 train images have no mask that can be used: `iclmsr masks` makes")
     one(found["notes"], "1 train masks have no foreground")
+
+
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_masks_beside_images_without_splits(tmp_path, folder):
+    names = [f"{folder}{number}.png" for number in range(3)]
+    write(tmp_path / "set", *names, *(f"masks/{name}" for name in names))
+    found = looked(tmp_path / "set")
+    assert found["masks"] == str(tmp_path / "set")
+    assert found["splits"]["train"]["masks"]["usable"] == found["splits"]["train"]["images"] == 3
+    assert list(found["splits"]["train"]["classes"]) == [folder[:-1]]
+    assert found["unused"] == found["loose"] == []
 
 
 def test_masks_in_an_archive(root, tmp_path):

@@ -8,8 +8,28 @@ from torch import Tensor
 
 from iclmsr.data.backdrops import REMOVED, draw_donors, exchanged
 from iclmsr.data.feed import Feed, Held
+from iclmsr.data.file_set import FileSet
+from iclmsr.data.images import ImageSet
 from iclmsr.data.views import ViewConfig, draw_parameters, make_views
+from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
+
+
+def check_masks(images: ImageSet | FileSet, config: ViewConfig) -> None:
+    """Raises unless images have the masks that their views need.
+
+    Args:
+        images: A data set.
+        config: How views are made of it.
+
+    Raises:
+        IclmsrError: Backgrounds are to be exchanged, and there are no masks.
+    """
+    if config.background != "keep" and images.masks is None:
+        raise IclmsrError(
+            f"views.background {config.background} needs images with foreground masks: pass "
+            "--data.masks PATH, or --views.background keep"
+        )
 
 
 class Epoch:

@@ -47,7 +47,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
     if found.files is not None:
         found.has_test = found.files.has_test
         complete = len(found.splits) == 1 + found.has_test + len(others)
-        if config.limit is None and complete:
+        if config.limit is None and complete and isinstance(found.files, Files):
             _find_unused(found, found.files)
     found.copies = _copies(found.splits)
     return found
@@ -73,9 +73,8 @@ def _find_unused(found: Findings, files: Files) -> None:
     except IclmsrError as error:  # in a folder that no split reads
         found.remarks.append(str(error))
         return
-    apart = f"{files.rules.apart}/"
     for image in images:
-        if image not in used and not (files.rules.apart and image.startswith(apart)):
+        if image not in used and not files.rules.sets_apart(image):
             parent = PurePosixPath(image).parent.as_posix()
             beside = parent == "." or parent in splits
             (found.loose if beside else found.unused).append(image)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
+from iclmsr.data.hugging_face import Columns
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -21,7 +22,7 @@ class Findings:
 
     Attributes:
         config: What was looked at.
-        files: Where its images are files of their own, else None.
+        files: Where its images are files of their own or cells of a column, else None.
         splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
             not in it.
         refused: Why not, by the same names.
@@ -33,7 +34,7 @@ class Findings:
     """
 
     config: DataConfig
-    files: Files | None = None
+    files: Files | Columns | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     has_test: bool = True
