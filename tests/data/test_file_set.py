@@ -205,6 +205,21 @@ def test_the_same_masks_as_in_memory(root, masks, kind, tmp_path):
     assert found.masks.flatten(1).any(1).all()
 
 
+def test_masks_are_cropped_as_the_decoder_crops_images(root, masks):
+    for path in (*root.glob("train/*/*"), *masks.glob("train/*/*")):
+        with Image.open(path) as image:
+            narrow = image.crop((1, 0, *image.size))
+        narrow.save(path)
+    pillow = load(config(root, masks=root), "pretrain")
+    held = load(config(root, masks=root, decoder="torchvision"), "pretrain")
+    files = open_split(config(root, masks=root, decoder="torchvision"), "pretrain")
+    with feed_of(files, CPU, 0) as feed:
+        found = feed.fetch_masked(torch.arange(12))
+    assert torch.equal(found.images, held.images)
+    assert torch.equal(found.masks, held.masks)
+    assert not torch.equal(held.masks, pillow.masks)  # at halves of pixels, too
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_an_image_without_its_mask_is_one_that_does_not_decode(root, masks, kind):

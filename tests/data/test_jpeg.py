@@ -10,7 +10,7 @@ from pictures import picture
 from PIL import Image
 
 from iclmsr.data import jpeg
-from iclmsr.data.decode import Unusable, careful, decode_image, decode_mask
+from iclmsr.data.decode import Unusable, careful, decode_image, decode_mask, plain_size
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.sources import DataConfig, cache_path, load, open_split, prepare
@@ -121,6 +121,13 @@ def test_masks_are_cropped_as_their_images(kind, size, decoder):
     pixels, whole = decode_image(content, side, decoder)
     found = decode_mask(drawn, "mask.png", side, whole, decoder)
     assert np.array_equal(pixels[0] >= 128, found)
+
+
+def test_a_file_that_is_cut_off_is_left_to_pillow():
+    """A decoder may fill up what is missing."""
+    content = packed(picture(3, (90, 70)))
+    assert plain_size(content) == plain_size(content + bytes(3)) == (90, 70)
+    assert plain_size(content[:-1]) is None
 
 
 def test_damaged_files_are_what_they_are_to_pillow():

@@ -116,7 +116,7 @@ class Held(Feed):
 
     def fetch(self, index: Tensor) -> Tensor:
         """The images at ``index``."""
-        return self.images[index.to(self.images.device)].to(self.device)
+        return self.images.index_select(0, index.to(self.images.device)).to(self.device)
 
     def fetch_masked(self, index: Tensor) -> Masked:
         """They and their masks."""
