@@ -75,12 +75,12 @@ class Epoch:
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
         self.order = order
-        self.donors = [
-            draw_donors(
-                own.background, own.background_probability, order, seed=seed, epoch=epoch, view=view
+        self.donors: list[Tensor] = []
+        if config.background != "keep":
+            kinds = [own.background for own in self.configs]
+            self.donors = draw_donors(
+                kinds, config.background_probability, order, seed=seed, epoch=epoch
             )
-            for view, own in enumerate(self.configs if config.background != "keep" else [])
-        ]
         self.parameters = [
             draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
             for view, own in enumerate(self.configs)
