@@ -14,6 +14,13 @@ class IclmsrError(Exception):
     exit_code = 2
 
 
+class Diverged(IclmsrError):
+    """What one run learns is of no use: its numbers are not finite, or it has collapsed.
+
+    It alone is at fault, not the data, the machine or the user's other runs.
+    """
+
+
 class Elsewhere(IclmsrError):
     """Another process of the run says what is wrong; this one ends without a word.
 

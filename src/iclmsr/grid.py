@@ -36,12 +36,7 @@ def finish(config: PretrainConfig, out: Path) -> State:
         except (Busy, Taken):  # another process has made the folder meanwhile
             return "busy"
         return "made"
-    folder = RunFolder.open(out)
-    known = decode(PretrainConfig, folder.config())
-    if replace(known, data=replace(known.data, root=config.data.root)) != config:
-        raise IclmsrError(
-            f"{out} holds a run with other settings: choose another folder, or remove it"
-        )
+    folder = check_same(config, out)
     if folder.epochs_done() >= config.epochs:
         return "done"
     try:
@@ -49,3 +44,22 @@ def finish(config: PretrainConfig, out: Path) -> State:
     except Busy:
         return "busy"
     return "made"
+
+
+def check_same(config: PretrainConfig, out: Path) -> RunFolder:
+    """The run folder at ``out``, which holds this run; the same data may lie elsewhere now.
+
+    Args:
+        config: The whole run.
+        out: Its folder.
+
+    Raises:
+        IclmsrError: ``out`` is no run folder, or holds a run with other settings.
+    """
+    folder = RunFolder.open(out)
+    known = decode(PretrainConfig, folder.config())
+    if replace(known, data=replace(known.data, root=config.data.root)) != config:
+        raise IclmsrError(
+            f"{out} holds a run with other settings: choose another folder, or remove it"
+        )
+    return folder

@@ -38,8 +38,8 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         ``out``, complete.
 
     Raises:
-        IclmsrError: Anything in the way, before the folder is made; a loss that is not finite;
-            a disk that is full. :class:`Interrupted` on SIGTERM or SIGINT.
+        IclmsrError: Anything in the way, before the folder is made; a disk that is full.
+            :class:`Diverged` where a loss is not finite, :class:`Interrupted` on SIGTERM or SIGINT.
     """
     with join(config.device) as world:
         together(lambda: RunFolder.check_free(out))
@@ -136,9 +136,9 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
-    if config.views.background != "keep" and getattr(images, "masks", None) is None:
+    if config.views.background != "keep" and images.masks is None:
         raise IclmsrError(
-            f"views.background {config.views.background} needs images in memory with foreground "
+            f"views.background {config.views.background} needs images with foreground "
             "masks: pass --data.masks PATH, or --views.background keep"
         )
     if config.batch_size > len(images):

@@ -115,10 +115,7 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raises :class:`IclmsrError` unless a run folder may be made at ``path``.
-
-        It is :class:`Taken` if a run lies there.
-        """
+        """Raises :class:`IclmsrError` unless a run may be made here, :class:`Taken` by a run."""
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             kind = Taken if (path / "config.json").is_file() else IclmsrError
             raise kind(

@@ -118,7 +118,7 @@ def test_backgrounds_of_a_run(arms, tmp_path, capsys):
     cell = arms / "cells" / "simclr_plain_seed-0"
     run("study", "backgrounds", cell, *CHALLENGE)
     found = read(cell / "backgrounds.json")
-    assert found["images"] == {"train": 32, "test": 24, "swapped": 24}
+    assert found["images"] == {"train": 32, "test": 24, "test-swapped": 24}
     assert found["results"] == read(arms / "comparison.json")["rows"][0]["results"]
     assert "split test, images of 16 x 16 pixels" in capsys.readouterr().out
     said = refused(capsys, "study", "backgrounds", cell, "--split", "val")

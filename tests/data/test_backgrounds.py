@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iclmsr.data.found import has_split
 from iclmsr.data.sources import DataConfig, load, prepare
 from iclmsr.errors import IclmsrError
 
@@ -68,6 +69,7 @@ def test_splits_and_their_backgrounds(root, tmp_path, packed, split, numbers, ba
                 archive.write(file, file.relative_to(root))
     if packed == "prepared":
         prepare(config(place), split)
+    assert has_split(config(place), split) == (split not in ("pretrain", "train"))
     found = load(config(place), split)
     assert found.images[:, 0, 0, 0].tolist() == numbers
     assert found.backgrounds.tolist() == backgrounds
@@ -134,6 +136,7 @@ def test_a_split_has_the_classes_of_train(root):
 @pytest.mark.parametrize("split", ["masks", "nowhere", "cat", "train/cat", ""])
 def test_what_is_no_split(root, split):
     (root / "masks" / "train").mkdir(parents=True)
+    assert not has_split(config(root), split)
     message = rf"data\.source 'folder' has no split '{split}': choose pretrain, train or test"
     fails(message, root, split)
 

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 
 from iclmsr.data.composite import composite, inpainted
 from iclmsr.data.images import ImageSet
@@ -66,7 +66,7 @@ def naive(image, mask, variant, filler):
 
 @pytest.mark.parametrize("variant", ["only_fg", "no_fg", "only_bg_b", "only_bg_t"])
 def test_pixels_equal_a_naive_compositor(images, variant):
-    made = make_variant(images, variant, filler="gray", softness=0.0)
+    made = make_variant(images, variant, filler="gray")
     for index in range(30):
         expected = naive(images.images[index].numpy(), images.masks[index].numpy(), variant, 128)
         assert np.array_equal(made.images[index].numpy(), expected), index
@@ -175,6 +175,21 @@ def test_mixed_images_are_composites_on_inpainted_backgrounds(images, softness):
     assert torch.equal(made.masks, images.masks)
 
 
+def test_edges_of_mixed_images_equal_a_naive_compositor(images):
+    made = make_variant(images, "mixed_rand", seed=4).images.double().numpy()
+    numbered = torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    none = torch.zeros(30, 4, 4, dtype=torch.bool)
+    known = replace(images, images=numbered.contiguous(), masks=none)
+    donors = make_variant(known, "mixed_rand", seed=4).images[:, 0, 0, 0].tolist()
+    behind = inpainted(images.images, images.masks).double().numpy()
+    for index, donor in enumerate(donors):
+        mask = images.masks[index].double().numpy()
+        alpha = mask * ndimage.gaussian_filter(mask, 0.5, mode="nearest", radius=2)
+        front = images.images[index].double().numpy()
+        exact = alpha * front + (1 - alpha) * behind[donor]
+        assert np.abs(made[index] - exact).max() < 0.5 + 1e-3, index
+
+
 @pytest.mark.parametrize("variant", MIXED)
 def test_the_seed_decides(images, variant):
     once = make_variant(images, variant, seed=1)
@@ -203,6 +218,15 @@ def test_where_there_is_no_background_left_none_is_named(images):
     kept = make_variant(known, "no_fg")
     assert torch.equal(kept.backgrounds, images.labels)
     assert kept.background_names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("variant", MIXED)
+def test_backgrounds_that_are_known_come_along_with_the_pixels(images, variant):
+    numbered = replace(images, backgrounds=torch.arange(30), background_names=tuple("x" * 30))
+    made = make_variant(numbered, variant, seed=3)
+    assert made.background_names == numbered.background_names
+    behind = inpainted(images.images, images.masks)[made.backgrounds]
+    assert torch.equal(made.images, composite(images.images, images.masks, behind))
 
 
 def test_what_a_variant_needs(images):

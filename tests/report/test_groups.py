@@ -8,7 +8,7 @@ from iclmsr.report.reading import collect
 
 
 def grouped(path):
-    return group(collect([path])[0])
+    return group(collect([path]).runs)
 
 
 def test_runs_that_differ_in_their_seed_are_one_group(tmp_path):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 import torch
 from matplotlib.colors import to_rgba
@@ -49,6 +51,8 @@ def test_shares_by_hand():
     # query 0: both, class only, background only; query 1: both, background only, neither
     assert shares(index, queries, gallery) == pytest.approx((50.0, 400 / 6, 100 / 6, 200 / 6))
     assert shares(index, images([0, 1], None), gallery)[1:] == (None, None, None)
+    named = replace(gallery, background_names=("sea", "land"))
+    assert shares(index, queries, named)[1:] == (None, None, None), "two numberings"
 
 
 def test_neighbours_in_the_encoders_space():

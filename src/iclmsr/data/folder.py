@@ -17,6 +17,7 @@ from torch import Tensor
 from iclmsr.data.decode import Unusable, decode_image, decode_mask
 from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import Decoder
 from iclmsr.data.listing import Listing
 from iclmsr.data.trees import Content, Tree
 from iclmsr.errors import IclmsrError
@@ -29,6 +30,7 @@ def read_images(
     on_corrupt: Literal["error", "skip"],
     draw: Draw,
     masks: Tree | None = None,
+    decoder: Decoder = "pillow",
 ) -> ImageSet:
     """The images of a listing, or some of them, in its order; no others are decoded.
 
@@ -41,12 +43,14 @@ def read_images(
         draw: Which of the images.
         masks: Masks under the images' own paths, but with ``.png`` at the end; 0 is background,
             128 and more foreground.
+        decoder: Of JPEGs, on the processor.
 
     Raises:
         IclmsrError: An image or a mask does not decode, or too few images are left.
     """
     order = draw.order(len(listing.files))
-    files = _Files(listing, masks, draw.limit or len(order), image_size, on_corrupt == "error")
+    count, strict = draw.limit or len(order), on_corrupt == "error"
+    files = _Files(listing, masks, count, image_size, strict, decoder)
     row_of: dict[int, int] = {}
     free = list(range(len(files.images)))
     with warnings.catch_warnings():
@@ -115,9 +119,15 @@ class _Files:
     """
 
     def __init__(
-        self, listing: Listing, masks: Tree | None, rows: int, size: int, strict: bool
+        self,
+        listing: Listing,
+        masks: Tree | None,
+        rows: int,
+        size: int,
+        strict: bool,
+        decoder: Decoder,
     ) -> None:
-        self.listing, self.tree, self.strict = listing, masks, strict
+        self.listing, self.tree, self.strict, self.decoder = listing, masks, strict, decoder
         self.images = np.empty((rows, 3, size, size), np.uint8)
         self.masks = None if masks is None else np.empty((rows, size, size), np.bool_)
         self.failed: set[int] = set()
@@ -130,7 +140,7 @@ class _Files:
         for name, content in self.listing.tree.contents(index_of):
             index = index_of[name]
             try:
-                pixels, sizes[index] = decode_image(content, self.images.shape[-1])
+                pixels, sizes[index] = decode_image(content, self.images.shape[-1], self.decoder)
             except Unusable as error:
                 self._leave_out(index, error)
             else:
@@ -154,7 +164,7 @@ class _Files:
             for index in wanted.pop(name, []):
                 try:
                     masks[rows[index]] = decode_mask(
-                        content, tree.where(name), masks.shape[-1], sizes[index]
+                        content, tree.where(name), masks.shape[-1], sizes[index], self.decoder
                     )
                 except Unusable as error:
                     self._leave_out(index, error)

@@ -16,6 +16,7 @@ from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
 from iclmsr.data.readers import root_of, rules_of, split_in
 from iclmsr.data.shards import names_shards
 from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
+from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.trees import Tree, open_tree
 from iclmsr.errors import IclmsrError
 
@@ -97,6 +98,25 @@ def find_files(config: DataConfig) -> Files | None:
         return None
     tree = top(open_tree(place))
     return Files(tree, *rules_of(config, tree), config.source)
+
+
+def has_split(config: DataConfig, split: str) -> bool:
+    """Whether there are images of a split that not every data set has, as ``test-swapped``.
+
+    Args:
+        config: Which data set: a folder, an archive, shards, or the synthetic images.
+        split: Its name.
+
+    Raises:
+        IclmsrError: As :func:`find_files`.
+
+    >>> has_split(DataConfig(source="synthetic"), "test-swapped")
+    True
+    """
+    if config.source == "synthetic":
+        return split in SPLITS
+    files = find_files(config)
+    return files is not None and split_in(files.tree, split, files.rules) is not None
 
 
 def guess(path: Path) -> DataConfig:

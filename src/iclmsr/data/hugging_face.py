@@ -16,6 +16,7 @@ from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import read_images
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import check_decoder
 from iclmsr.data.listing import FOLDERS
 from iclmsr.data.names import printable
 from iclmsr.data.rows import Split
@@ -42,6 +43,7 @@ def read_hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
         IclmsrError: The package is not installed, or cannot load the data set; this has no such
             split or column; an image or a mask does not decode.
     """
+    check_decoder(config.decoder, on_disk=False)
     place, loaded = _place(config), _load(config)
     splits = {name: Split(rows, f"{place}, split {name}", config) for name, rows in loaded.items()}
     train, chosen = _named("train", splits), _named(split, splits)
@@ -67,6 +69,7 @@ def read_hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
         on_corrupt=config.on_corrupt,
         draw=draw,
         masks=one.masks(),
+        decoder=config.decoder,
     )
 
 

@@ -93,6 +93,21 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
             raise IclmsrError(f"{place} has images but no classes: move them to {place}/CLASS/")
         return Listing(tree, files, (-1,) * len(files), ())
     _check_classes(tree, split, folder, classes, rules)
+    return list_classes(tree, folder, classes, rules)
+
+
+def list_classes(tree: Tree, folder: str, classes: tuple[str, ...], rules: Rules) -> Listing:
+    """The images in the class folders of a split's folder, in the order of class and path.
+
+    Args:
+        tree: The data set.
+        folder: The split's.
+        classes: The folders in it to read.
+        rules: How to read them.
+
+    Raises:
+        IclmsrError: Classes are empty; all of them are named.
+    """
     groups = [_images_in(tree, _join(folder, name), rules) for name in classes]
     empty = [name for name, group in zip(classes, groups, strict=True) if not group]
     if empty:

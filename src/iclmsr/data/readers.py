@@ -18,6 +18,7 @@ from iclmsr.data.hugging_face import named_by, read_hugging_face
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import check_decoder
 from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
 from iclmsr.data.resize import resized
@@ -95,21 +96,16 @@ def _read(
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
     planes = 3 if masks is None else 4
     size = planes * config.image_size**2 * (draw.limit or len(listing.files))
-    if stays_on_disk(config.resident, size):
-        if masks is not None:
-            raise IclmsrError(
-                f"data.masks are for images in memory, these stay on disk ({size:,} bytes): "
-                "leave out data.masks, or pass --data.resident memory"
-            )
-        return FileSet(
-            listing, image_size=config.image_size, on_corrupt=config.on_corrupt, draw=draw
-        )
-    return read_images(
+    on_disk = stays_on_disk(config.resident, size)
+    check_decoder(config.decoder, on_disk=on_disk)
+    made: Callable[..., ImageSet | FileSet] = FileSet if on_disk else read_images
+    return made(
         listing,
         image_size=config.image_size,
         on_corrupt=config.on_corrupt,
         draw=draw,
         masks=masks,
+        decoder=config.decoder,
     )
 
 
@@ -181,6 +177,11 @@ def _check_no_files(config: DataConfig) -> None:
                 f"data.{name.replace('_', '-')} is for images in files, which source "
                 f"{config.source!r} at {config.root} does not have: leave it out"
             )
+    if config.decoder != "pillow":
+        raise IclmsrError(
+            f"data.decoder {config.decoder} is for images in files, which source "
+            f"{config.source!r} at {config.root} does not have: leave it out"
+        )
     if config.resident == "disk":
         raise IclmsrError(
             f"data.resident disk is for images in files, which source {config.source!r} at "

@@ -66,6 +66,7 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
         on_corrupt="error",
         draw=Draw(),
         masks=found.files.masks,
+        decoder=found.config.decoder,
     )
     return Sample(images, names, len(looked), split)
 

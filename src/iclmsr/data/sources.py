@@ -16,7 +16,6 @@ from iclmsr.data.names import printable
 from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
-from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.variants import make_variant
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.seeds import derive
@@ -26,7 +25,6 @@ __all__ = [
     "SOURCES",
     "DataConfig",
     "cache_path",
-    "has_split",
     "load",
     "open_split",
     "prepare",
@@ -83,19 +81,6 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     if isinstance(images, FileSet):
         return images.centred(resize=config.evaluate_resize, crop=config.evaluate_crop)
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
-
-
-def has_split(config: DataConfig, split: str) -> bool:
-    """Whether there is a split beside those that every data set has, as ``test-swapped``.
-
-    Args:
-        config: Which data set.
-        split: Its name.
-    """
-    if config.source == "synthetic":
-        return split in SPLITS
-    root = config.root
-    return isinstance(root, Path) and (root.expanduser() / split).is_dir()
 
 
 def _as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet:
@@ -191,7 +176,8 @@ def cache_path(config: DataConfig, split: str) -> Path:
         for path in (place_of(config), config.masks, config.class_list)
     ]
     columns = (config.image_column, config.label_column, config.mask_column)
-    settings = (config.source, config.image_size, config.labels, config.on_corrupt, *columns)
+    how = (config.labels, config.on_corrupt, config.decoder)
+    settings = (config.source, config.image_size, *how, *columns)
     return cache.path_for(f"{kind_of(config.source)}-{split}", *paths, *settings)
 
 

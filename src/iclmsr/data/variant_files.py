@@ -16,6 +16,7 @@ from PIL import Image
 
 from iclmsr import __version__
 from iclmsr.data.backgrounds import BACKGROUNDS, HEADER
+from iclmsr.data.composite import SOFTNESS
 from iclmsr.data.config import DataConfig
 from iclmsr.data.found import find_files
 from iclmsr.data.images import ImageSet
@@ -111,6 +112,7 @@ def _choices(
         "version": __version__,
         "variant": variant,
         "filler": config.filler if variant == "only_fg" else None,
+        "softness": SOFTNESS if variant.startswith("mixed") else 0.0,
         "seed": config.seed,
         "image_size": config.image_size,
         "images_sha256": {name: images.fingerprint() for name, images in originals.items()},

@@ -44,18 +44,20 @@ def make_variant(
             background of another image of the same, of any, of the next class.
         filler: Of ``only_fg``: gray (128), the mean color of the set, or black.
         seed: Of the donors.
-        softness: Blur of the mask's edge where foregrounds are blended, pixels.
+        softness: Blur of the mask's edge where foregrounds are pasted on another image's
+            background, pixels, >= 0; all other variants have hard edges.
 
     Returns:
-        The images in their order, with their masks; ``backgrounds`` are the donors' classes for
-        mixed images, and None where there is no background left.
+        The images in their order, with their masks; ``backgrounds`` of mixed images are the
+        donors' where these are known, else the donors' classes, and None where there is no
+        background left.
 
     Raises:
         IclmsrError: No such variant, no masks, or images without labels where donors are drawn
             by class.
 
     Source: Xiao et al. 2020, section 2 and Table 1. Departure: inpainted backgrounds instead of
-    tiled ones behind mixed foregrounds; soft edges.
+    tiled ones behind mixed foregrounds, and soft edges there.
     """
     if variant not in get_args(Variant):
         raise IclmsrError(f"unknown variant {variant!r}: {nearest(variant, get_args(Variant))}")
@@ -73,7 +75,7 @@ def make_variant(
         fill = torch.tensor(_fill(pixels, filler), dtype=torch.uint8)[:, None, None]
         return replace(
             images,
-            images=composite(pixels, masks, fill.expand_as(pixels), softness),
+            images=torch.where(masks[:, None], pixels, fill),
             backgrounds=None,
             background_names=(),
         )
@@ -81,11 +83,13 @@ def make_variant(
         return replace(images, images=_REMOVED[variant](pixels, masks))
     donors = _donors(images.labels, len(images.classes), variant, seed)
     behind = inpainted(pixels, masks)[donors]
+    known = images.backgrounds is not None
+    kinds = images.labels if images.backgrounds is None else images.backgrounds
     return replace(
         images,
         images=composite(pixels, masks, behind, softness),
-        backgrounds=images.labels[donors],
-        background_names=images.classes,
+        backgrounds=kinds[donors],
+        background_names=images.background_names if known else images.classes,
     )
 
 

@@ -36,7 +36,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """How images are embedded."""
+    """How images are embedded: the options of `iclmsr embed`."""
 
     image_size: int | None = None
     """Height and width that images are resized to, pixels, > 0; None: as the encoder says."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Diverged, IclmsrError
 
 
 class Features(NamedTuple):
@@ -122,8 +122,8 @@ def class_count(train: Features, test: Features) -> int:
     """C, one more than the largest label of both sets, after a look at whether they fit together.
 
     Raises:
-        IclmsrError: An empty set, features of two widths, labels that do not go with them, a
-            negative label, or a feature that is NaN or infinite.
+        IclmsrError: An empty set, features of two widths, labels that do not go with them, or a
+            negative label. :class:`Diverged` for a feature that is NaN or infinite.
 
     Source: none. Departure: none.
 
@@ -141,7 +141,7 @@ def class_count(train: Features, test: Features) -> int:
             raise IclmsrError(f"{name} labels must be >= 0, got {labels.min()}")
         if not torch.stack(torch.aminmax(features)).isfinite().all():
             broken = int((~features.isfinite()).any(1).sum())
-            raise IclmsrError(
+            raise Diverged(
                 f"{broken} of {len(features)} {name} features hold NaN or infinity: "
                 "the encoder has diverged"
             )

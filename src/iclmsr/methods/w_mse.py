@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Diverged, IclmsrError
 from iclmsr.losses import at_least_float32, regression_loss
 from iclmsr.methods.base import Embeddings, Method, Settings, embed_jointly, over_pairs
 from iclmsr.networks import Encoder, Projector
@@ -31,7 +31,8 @@ def whiten(x: Tensor, *, eps: float = 0.0, double: bool = True) -> Tensor:
         (w, D) in the inputs' dtype, at least float32.
 
     Raises:
-        IclmsrError: w <= D, eps outside [0, 1], or a C that is not positive definite.
+        IclmsrError: w <= D, or eps outside [0, 1]. :class:`Diverged` where C is not positive
+            definite.
 
     Source: Ermolov et al. 2021, section 3.1. Departure: float64 by default.
 
@@ -52,7 +53,7 @@ def whiten(x: Tensor, *, eps: float = 0.0, double: bool = True) -> Tensor:
         eye = torch.eye(x.shape[1], dtype=rows.dtype, device=x.device)
         lower, failed = torch.linalg.cholesky_ex((1 - eps) * covariance + eps * eye)
         if failed:
-            raise IclmsrError(
+            raise Diverged(
                 f"the covariance of {len(x)} embeddings of size {x.shape[1]} is singular: "
                 "raise sub_batch or eps (1e-4 helps), or lower the learning rate"
             )

@@ -167,6 +167,10 @@ def _state(folder: RunFolder, known: dict[str, Any]) -> State:
 def _active(path: Path) -> str:
     """When something of the run was last written."""
     names = ("metrics.jsonl", "checkpoints", "encoder.safetensors", "config.json")
-    times = [(path / name).stat().st_mtime for name in names if (path / name).exists()]
-    moment = datetime.fromtimestamp(max(times, default=0), UTC)
+    return written(*(path / name for name in names if (path / name).exists()))
+
+
+def written(*files: Path) -> str:
+    """When the last of some files was written, UTC."""
+    moment = datetime.fromtimestamp(max((file.stat().st_mtime for file in files), default=0), UTC)
     return moment.isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")

@@ -39,6 +39,8 @@ def study_sections(studies: Sequence[Study]) -> list[Html]:
                 parts.append(
                     missing(f"{len(value['missing'])} runs of the study are not done yet.")
                 )
+            if value.get("failed"):
+                parts.append(missing(f"Failed, and left out: {', '.join(value['failed'])}."))
             title = TITLES[kind] if len(studies) == 1 else f"{TITLES[kind]}: {study.path.name}"
             if kind == "sweep":
                 title += f" of {value.get('axis', 'a setting')}"

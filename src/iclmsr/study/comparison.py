@@ -11,7 +11,7 @@ from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
 from iclmsr.study.arms import arm
 from iclmsr.study.axis import swept, with_field
-from iclmsr.study.backgrounds import BackgroundsConfig, challenge
+from iclmsr.study.backgrounds import BackgroundsConfig, challenge, needed_images
 from iclmsr.study.cells import Cell, run_cells
 from iclmsr.study.rows import file_of
 
@@ -48,7 +48,7 @@ def compare(
             :func:`iclmsr.study.cells.run_cells`.
     """
     cells = [
-        Cell(base, name, _seeded(arm(name, config, time_ratio=time_ratio), seed))
+        Cell(base, name, replace(arm(name, config, time_ratio=time_ratio), seed=seed))
         for seed in seeds
         for name in arms
         for base, config in bases.items()
@@ -70,8 +70,8 @@ def sweep(
 ) -> dict[str, Any]:
     """One setting of an arm over several values, beside ``plain``.
 
-    Sweeps of several settings may share a folder, and with it the runs of ``plain``. Where
-    ``plain`` reads the setting, it has a run for each value, too.
+    Sweeps of several settings may share a folder, and with it the runs of ``plain`` and those of
+    the arm as it is. Where ``plain`` reads the setting, it has a run for each value, too.
 
     Args:
         bases: Each base method's run by name.
@@ -88,20 +88,19 @@ def sweep(
         IclmsrError: No such field, one that the arm does not read or sets itself, or a value that
             it does not take, before anything is trained.
     """
-    plans: list[tuple[str, str, PretrainConfig, dict[str, Any]]] = []
+    plan = []
     for base, config in bases.items():
         _check_free(arm_name, config, axis, values[0])
         for name in dict.fromkeys(("plain", arm_name)):
             run = arm(name, config)
             if name != arm_name and axis.startswith(NOT_PLAINS):
-                plans.append((base, name, run, {}))
+                plan.append(Cell(base, name, run))
                 continue
             for value, one in zip(values, swept(run, axis, values), strict=True):
-                plans.append((base, name, one, {"axis": axis, "value": value}))
+                more = {"axis": axis, "value": value}
+                plan.append(Cell(base, name, one, more, named=one != run))
     cells = [
-        Cell(base, name, _seeded(config, seed), more)
-        for seed in seeds
-        for base, name, config, more in plans
+        replace(cell, config=replace(cell.config, seed=seed)) for seed in seeds for cell in plan
     ]
     file = file_of(f"sweep-{axis}", settings.split, usual="val")
     return _run(cells, out, f"sweep-{axis}", file, settings, say, {"axis": axis})
@@ -111,11 +110,6 @@ def _check_free(name: str, config: PretrainConfig, axis: str, value: Any) -> Non
     """Raises where an arm sets the field itself."""
     if arm(name, with_field(config, axis, value)) != with_field(arm(name, config), axis, value):
         raise IclmsrError(f"arm {name} sets {axis} itself: sweep it with another arm")
-
-
-def _seeded(config: PretrainConfig, seed: int) -> PretrainConfig:
-    """The same run with another seed; the data stay."""
-    return replace(config, seed=seed)
 
 
 def _run(
@@ -131,7 +125,7 @@ def _run(
 
     def judge(encoder: LoadedEncoder) -> dict[str, Any]:
         found = challenge(encoder, settings)
-        return {name: found[name] for name in ("results", "measures")}
+        return {name: found[name] for name in ("results", "measures", "groups")}
 
     return run_cells(
         cells,
@@ -141,6 +135,7 @@ def _run(
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,
+        check=lambda: needed_images(settings),
         about=about,
         say=say,
     )

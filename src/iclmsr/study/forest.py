@@ -27,11 +27,11 @@ from iclmsr.study.rows import (
 from iclmsr.study.statistics import summary
 
 SHOWN = ("original", "only_fg", "mixed_same", "mixed_rand", "bg_gap")
-FURTHER = ("foreground_drop", "background_only", "worst_group", "swapped", "mixed_next")
+FURTHER = ("foreground_drop", "background_only", "swapped", "worst_group", "worst_group_dfr")
 EMBEDDINGS = (
     "background_decodability",
     "swap_cosine",
-    "variance_foreground",
+    "swap_sensitivity",
     "variance_background",
     "neighbour_background",
 )

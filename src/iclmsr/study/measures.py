@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers that say how much predictions and embeddings depend on the background."""
+"""Numbers that say how much predictions depend on the background."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
@@ -52,154 +51,71 @@ def difference(a: Tensor, b: Tensor, *, seed: int = 0, draws: int = 2000) -> Int
     if a.shape != b.shape:
         raise IclmsrError(f"a difference needs the same images, got {len(a)} and {len(b)}")
     gain = 100 * (a.double() - b.double())  # (N,)
-    draw = generator(seed, "bootstrap")
-    means = torch.stack(
-        [gain[torch.randint(len(gain), gain.shape, generator=draw)].mean() for _ in range(draws)]
-    )
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = _bootstrap(lambda index: gain[index].mean(), len(gain), seed, draws)
     return Interval(gain.mean().item(), low, high)
 
 
-def worst_group(
-    correct: Tensor, labels: Tensor, backgrounds: Tensor, *, least: int = 10
-) -> dict[str, float] | None:
-    """The smallest accuracy of a group, a group being a class on a kind of background.
+def ratio(a: Tensor, b: Tensor, *, seed: int = 0, draws: int = 2000) -> Interval | None:
+    """accuracy(a) / accuracy(b) of the same N images, and how sure it is.
 
     Args:
-        correct: (N,) bool.
-        labels: (N,) int64 classes.
-        backgrounds: (N,) int64 kinds of background.
-        least: Groups of fewer images are left out, >= 1.
+        a: (N,) bool, whether each image was right in the one variant.
+        b: (N,) bool, in the other.
+        seed: Of the bootstrap.
+        draws: Resamples of the images.
 
     Returns:
-        ``accuracy`` of the worst group and ``mean`` over groups, percent; its ``label``,
-        ``background`` and ``images``; ``groups``, how many there are. None where no group has
-        so many images.
-
-    Source: Sagawa et al. 2020 (Waterbirds). Departure: ``least``.
-
-    >>> right = torch.tensor([True, True, False, True])
-    >>> found = worst_group(right, torch.tensor([0, 0, 1, 1]), torch.zeros(4).long(), least=2)
-    >>> found["accuracy"], found["mean"], found["label"]
-    (50.0, 75.0, 1)
-    """
-    pairs, group = torch.unique(torch.stack([labels, backgrounds], 1), dim=0, return_inverse=True)
-    sizes = torch.bincount(group, minlength=len(pairs))
-    right = torch.bincount(group, correct.double(), minlength=len(pairs))
-    kept = (sizes >= least).nonzero()[:, 0]
-    if not len(kept):
-        return None
-    shares = 100 * right[kept] / sizes[kept]
-    worst = int(shares.argmin())
-    label, background = pairs[kept[worst]].tolist()
-    return {
-        "accuracy": shares[worst].item(),
-        "mean": shares.mean().item(),
-        "label": label,
-        "background": background,
-        "images": int(sizes[kept[worst]]),
-        "groups": len(kept),
-    }
-
-
-def swap_similarity(features: Tensor, swapped: Tensor, *, seed: int = 0) -> dict[str, float]:
-    """Cosine of an image with itself on another background, beside that of two images.
-
-    Args:
-        features: (N, F) of images, N >= 2.
-        swapped: (N, F) of the same foregrounds on other backgrounds.
-        seed: Of the random pairs.
-
-    Returns:
-        ``swap_cosine``: mean over the images, 1 for an encoder that ignores backgrounds;
-        ``random_cosine``: mean over random pairs of different images, what 1 is to be told from.
-        Features are centred first, on the mean of both sets.
-
-    Source: ours. Departure: none.
-
-    >>> round(swap_similarity(torch.eye(4), torch.eye(4))["swap_cosine"], 9)
-    1.0
-    """
-    middle = torch.cat([features, swapped]).mean(0)
-    a, b = (F.normalize((x - middle).double(), dim=1) for x in (features, swapped))
-    shift = torch.randint(1, len(a), (len(a),), generator=generator(seed, "pairs"))
-    other = (torch.arange(len(a)) + shift) % len(a)
-    return {
-        "swap_cosine": (a * b).sum(1).mean().item(),
-        "random_cosine": (a * a[other]).sum(1).mean().item(),
-    }
-
-
-def variance_shares(features: Tensor) -> dict[str, float]:
-    """How much of the embeddings' variance goes with the foreground, and with the background.
-
-    Args:
-        features: (I, J, F), of foreground i on background j.
-
-    Returns:
-        Shares in [0, 1] that sum to 1: ``variance_foreground``, of the means over backgrounds;
-        ``variance_background``, of the means over foregrounds; ``variance_interaction``, the rest.
+        The ratio and its quantiles as in :func:`difference`, over the resamples in which an image
+        of ``b`` is right; None where none is.
 
     Raises:
-        IclmsrError: Not three dimensions, or all embeddings are equal.
+        IclmsrError: Not the same number of images.
 
-    Source: two-way analysis of variance with one observation a cell. Departure: none.
+    Source: Efron 1979, the percentile bootstrap. Departure: none.
 
-    >>> grid = torch.tensor([[[0.0], [1.0]], [[2.0], [3.0]]])  # 2 i + j
-    >>> shares = variance_shares(grid)
-    >>> shares["variance_foreground"], shares["variance_background"]
-    (0.8, 0.2)
+    >>> ratio(torch.tensor([True, False]), torch.tensor([True, True])).value
+    0.5
     """
-    if features.ndim != 3 or min(features.shape[:2]) < 2:
-        raise IclmsrError(
-            f"variance shares need (I, J, F) with I, J >= 2, got {tuple(features.shape)}"
-        )
-    z = features.double()
-    z = z - z.mean((0, 1))
-    total = z.square().sum().item()
-    if not total > 0:
-        raise IclmsrError("all embeddings are equal: the encoder has collapsed")
-    rows, columns = z.mean(1), z.mean(0)
-    foreground = z.shape[1] * rows.square().sum().item() / total
-    background = z.shape[0] * columns.square().sum().item() / total
-    return {
-        "variance_foreground": foreground,
-        "variance_background": background,
-        "variance_interaction": max(0.0, 1 - foreground - background),
-    }
+    if a.shape != b.shape:
+        raise IclmsrError(f"a ratio needs the same images, got {len(a)} and {len(b)}")
+    if not b.any():
+        return None
+    above, below = a.double(), b.double()
+    low, high = _bootstrap(
+        lambda index: above[index].sum() / below[index].sum(), len(above), seed, draws
+    )
+    return Interval((above.sum() / below.sum()).item(), low, high)
 
 
-def retrieval(features: Tensor) -> dict[str, float]:
-    """What a composite's nearest neighbour shares with it, in percent.
+def interaction(
+    full_full: float, full_foreground: float, foreground_full: float, foreground_foreground: float
+) -> float:
+    """The interaction term of the 2 x 2 table of accuracies, trained on -> tested on.
+
+        I = (full -> full - full -> foreground) - (foreground -> full - foreground -> foreground)
 
     Args:
-        features: (I, J, F), of foreground i on background j; cosine similarity.
+        full_full: Trained and tested on full images, percent.
+        full_foreground: Trained on full images, tested on foregrounds, percent.
+        foreground_full: Trained on foregrounds, tested on full images, percent.
+        foreground_foreground: Trained and tested on foregrounds, percent.
 
     Returns:
-        ``neighbour_foreground`` and ``neighbour_background``: share of composites whose nearest
-        other one has the same foreground, or the same background.
+        Points: 0 where the drop from full images to foregrounds does not depend on what was
+        trained on; large where each is good only at what it was trained on.
 
-    Source: ours. Departure: none.
+    Source: ICL-MSR, section 1, for the table; the contrast of a 2 x 2 factorial design.
+    Departure: none.
 
-    >>> grid = torch.tensor([[[0.0, 1.0], [0.1, 1.0]], [[1.0, 0.0], [1.0, 0.1]]])
-    >>> retrieval(grid)
-    {'neighbour_foreground': 100.0, 'neighbour_background': 0.0}
+    >>> interaction(90.0, 60.0, 50.0, 80.0)
+    60.0
     """
-    rows, columns = features.shape[:2]
-    z = F.normalize(features.flatten(0, 1).double(), dim=1)
-    similarity = z @ z.T
-    similarity.fill_diagonal_(-torch.inf)
-    nearest = similarity.argmax(1)
-    index = torch.arange(rows * columns)
-    same_row = nearest // columns == index // columns
-    same_column = nearest % columns == index % columns
-    return {
-        "neighbour_foreground": accuracy(same_row),
-        "neighbour_background": accuracy(same_column),
-    }
+    return (full_full - full_foreground) - (foreground_full - foreground_foreground)
 
 
-def by_classifier(correct: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, float]]:
+def by_classifier(
+    correct: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, dict[str, float | None]]:
     """The challenge's numbers of each classifier from what was right in which variant.
 
     Args:
@@ -209,9 +125,12 @@ def by_classifier(correct: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict
     Returns:
         By measure and classifier, in points: ``bg_gap`` = mixed_same - mixed_rand, with
         ``bg_gap_low`` and ``bg_gap_high``; ``foreground_drop`` = original - only_fg;
-        ``background_only`` = only_bg_t, in percent.
+        ``background_only`` = only_bg_t, in percent; ``background_robustness`` =
+        mixed_rand / mixed_same, 1 where a background of the wrong class costs nothing, with
+        ``background_robustness_low`` and ``_high``, None where none of mixed_same is right.
 
-    Source: Xiao et al. 2020 (ImageNet-9). Departure: the interval.
+    Source: Xiao et al. 2020 (ImageNet-9); background robustness: Nauen et al. 2025 (ForAug,
+    arXiv 2503.09399). Departure: the intervals.
 
     >>> yes, no = torch.tensor([True, True]), torch.tensor([True, False])
     >>> five = dict(original=yes, only_fg=no, only_bg_t=no, mixed_same=yes, mixed_rand=no)
@@ -219,16 +138,33 @@ def by_classifier(correct: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict
     >>> found["bg_gap"], found["foreground_drop"], found["background_only"]
     ({'knn': 50.0}, {'knn': 50.0}, {'knn': 50.0})
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for name, right in correct.items():
         gap = difference(right["mixed_same"], right["mixed_rand"])
-        numbers = {
+        robustness = ratio(right["mixed_rand"], right["mixed_same"]) or (None, None, None)
+        numbers: dict[str, float | None] = {
             "bg_gap": gap.value,
             "bg_gap_low": gap.low,
             "bg_gap_high": gap.high,
             "foreground_drop": accuracy(right["original"]) - accuracy(right["only_fg"]),
             "background_only": accuracy(right["only_bg_t"]),
+            "background_robustness": robustness[0],
+            "background_robustness_low": robustness[1],
+            "background_robustness_high": robustness[2],
         }
         for measure, value in numbers.items():
             found.setdefault(measure, {})[name] = value
     return found
+
+
+def _bootstrap(
+    statistic: Callable[[Tensor], Tensor], count: int, seed: int, draws: int
+) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of a statistic of resampled images, where it is finite."""
+    draw = generator(seed, "bootstrap")
+    found = torch.stack(
+        [statistic(torch.randint(count, (count,), generator=draw)) for _ in range(draws)]
+    )
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.quantile(found[found.isfinite()], ends).tolist()
+    return low, high

@@ -28,7 +28,8 @@ class Shares(NamedTuple):
 
     Attributes:
         label: Of the query's class.
-        background: On the query's background; None where backgrounds are not known.
+        background: On the query's background; None where backgrounds are not known, or are of
+            other kinds for the gallery than for the queries.
         label_only: Of its class, on another background; None likewise.
         background_only: Of another class, on its background; None likewise.
     """
@@ -109,9 +110,9 @@ def shares(index: Tensor, queries: ImageSet, gallery: ImageSet) -> Shares:
     Shares(label=0.0, background=100.0, label_only=0.0, background_only=100.0)
     """
     same = gallery.labels[index] == queries.labels[:, None]
-    if gallery.backgrounds is None or queries.backgrounds is None:
+    behind = _on_same_background(index, queries, gallery)
+    if behind is None:
         return Shares(_percent(same), None, None, None)
-    behind = gallery.backgrounds[index] == queries.backgrounds[:, None]
     return Shares(
         _percent(same), _percent(behind), _percent(same & ~behind), _percent(behind & ~same)
     )
@@ -178,6 +179,7 @@ def neighbour_grid(
         wspace=0.12,
         hspace=0.12,
     )
+    behind = {name: _on_same_background(index, queries, gallery) for name, index in found.items()}
     for place, query in enumerate(shown):
         axes = figure.add_subplot(grid[place, 0])
         show_image(axes, queries.images[query])
@@ -190,13 +192,15 @@ def neighbour_grid(
             for rank, neighbour in enumerate(index[query].tolist()):
                 axes = figure.add_subplot(grid[place, first + rank])
                 show_image(axes, gallery.images[neighbour])
-                _mark(axes, queries, query, gallery, neighbour)
+                same = bool(gallery.labels[neighbour] == queries.labels[query])
+                shared = behind[name]
+                _mark(axes, same, shared is not None and bool(shared[query, rank]))
     keys = [
         Rectangle((0, 0), 1, 1, facecolor="none", edgecolor=BLUE, linewidth=2.4),
         Rectangle((0, 0), 1, 1, facecolor="none", edgecolor=ORANGE, linewidth=2, linestyle=":"),
     ]
     labels = ["the query's class", "another class"]
-    if queries.backgrounds is not None and gallery.backgrounds is not None:
+    if all(shared is not None for shared in behind.values()):
         keys.append(Line2D([], [], color=INK, marker="^", linestyle="", markersize=8))  # type: ignore[arg-type]
         labels.append("on the query's background (corner)")
     figure.legend(keys, labels, loc="lower center", ncols=3, frameon=False, fontsize=9)
@@ -213,17 +217,24 @@ def _title(figure: Figure, cell: object, name: str, known: Shares) -> None:
     figure.text(box.x0, box.y1 + 0.08 / figure.get_figheight(), text, size=9, color=INK)
 
 
-def _mark(axes: Axes, queries: ImageSet, query: int, gallery: ImageSet, neighbour: int) -> None:
+def _on_same_background(index: Tensor, queries: ImageSet, gallery: ImageSet) -> Tensor | None:
+    """(M, k) bool, whether a neighbour has its query's kind of background; None if unknown."""
+    if gallery.backgrounds is None or queries.backgrounds is None:
+        return None
+    if gallery.background_names != queries.background_names:
+        return None
+    shared: Tensor = gallery.backgrounds[index] == queries.backgrounds[:, None]
+    return shared
+
+
+def _mark(axes: Axes, same: bool, behind: bool) -> None:
     """The frame that tells the class, the corner that tells the background."""
-    same = bool(gallery.labels[neighbour] == queries.labels[query])
     axes.spines[:].set_visible(True)
     for spine in axes.spines.values():
         spine.set_edgecolor(BLUE if same else ORANGE)
         spine.set_linewidth(2.6 if same else 2.2)
         spine.set_linestyle("-" if same else ":")
-    if gallery.backgrounds is None or queries.backgrounds is None:
-        return
-    if bool(gallery.backgrounds[neighbour] == queries.backgrounds[query]):
+    if behind:
         corner = [(1, 0), (1 - _CORNER, 0), (1, _CORNER)]
         axes.add_patch(
             Polygon(corner, transform=axes.transAxes, facecolor=INK, edgecolor="white", linewidth=1)

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iclmsr.data.sources import has_split, load
+from iclmsr.data.found import has_split
+from iclmsr.data.sources import load
 from iclmsr.data.variants import make_variant
 from iclmsr.data.views import ViewConfig
 from iclmsr.encoders import LoadedEncoder
-from iclmsr.errors import IclmsrError
 from iclmsr.files import write_json
-from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig
+from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig, needed_images
 from iclmsr.study.figures import variants_strip
 from iclmsr.study.look import save
 from iclmsr.study.neighbours import neighbour_grid, neighbours_of, one_of_each_class, shares
@@ -46,12 +46,8 @@ def draw_pictures(
     Raises:
         IclmsrError: No masks, or nothing to draw.
     """
-    train, test = load(settings.data, "train"), load(settings.data, settings.split)
-    if test.masks is None:
-        raise IclmsrError(
-            f"the pictures need foreground masks of the images in {settings.data.root}: pass "
-            "--data.masks PATH; `iclmsr masks` makes some"
-        )
+    train, test = needed_images(settings)
+    assert test.masks is not None
     seed = settings.data.seed
     mixed = make_variant(test, "mixed_rand", seed=seed)
     split = f"{settings.split}-swapped"

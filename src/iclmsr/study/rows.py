@@ -70,23 +70,45 @@ _VARIANTS = {
 }
 _BY_CLASSIFIER = {
     "bg_gap": ("BG-gap", ("bg_gap",), "points", "less"),
+    "background_robustness": ("mixed random / same", ("background_robustness",), "", "more"),
     "foreground_drop": ("foreground drop", ("foreground_drop",), "points", "less"),
+    "probe_interaction": ("interaction", ("probe_interaction",), "points", "less"),
     "background_only": ("background only", ("background_only",), "%", "less"),
     "worst_group": ("worst group", ("worst_group", "accuracy"), "%", "more"),
     "group_mean": ("mean over groups", ("worst_group", "mean"), "%", "more"),
+    "worst_group_dfr": ("worst group, DFR", ("worst_group_dfr",), "%", "more"),
+    "group_mean_dfr": ("mean over groups, DFR", ("group_mean_dfr",), "%", "more"),
+    "foreground_probe_original": (
+        "foreground probe: original",
+        ("foreground_probe_original",),
+        "%",
+        "more",
+    ),
+    "foreground_probe_only_fg": (
+        "foreground probe: foreground",
+        ("foreground_probe_only_fg",),
+        "%",
+        "more",
+    ),
 }
 _OF_EMBEDDINGS = {
     "background_decodability": ("background decodable", "%", "less"),
     "swap_cosine": ("cosine of twins", "", ""),
     "random_cosine": ("cosine of random pairs", "", ""),
+    "swap_cosine_uncentred": ("cosine of twins, uncentred", "", ""),
+    "random_cosine_uncentred": ("cosine of random pairs, uncentred", "", ""),
+    "swap_sensitivity": ("swap sensitivity", "", "less"),
+    "swap_sensitivity_cosine": ("swap sensitivity, cosine", "", "less"),
     "variance_foreground": ("variance by foreground", "", ""),
     "variance_background": ("variance by background", "", ""),
     "variance_interaction": ("variance by both", "", ""),
     "neighbour_foreground": ("neighbour: same foreground", "% of composites", ""),
     "neighbour_background": ("neighbour: same background", "% of composites", ""),
 }
-_SHOWN_OTHERWISE = ("bg_gap_low", "bg_gap_high", "background_chance", "only_bg_t")
-"""Intervals over the images of one run, a constant, and what ``background_only`` is."""
+_SHOWN_OTHERWISE = ("background_chance", "only_bg_t")
+"""A constant, and what ``background_only`` is."""
+_OF_ONE_RUN = ("_low", "_high")
+"""How the names of intervals over the images of one run end."""
 
 
 def quantities(kind: Kind, rows: Sequence[Row] = ()) -> dict[str, Quantity]:
@@ -113,7 +135,7 @@ def quantities(kind: Kind, rows: Sequence[Row] = ()) -> dict[str, Quantity]:
     for group, unit in (("results", "%"), ("measures", "")):
         for key, value in (item for row in rows for item in row.get(group, {}).items()):
             path = (group, key, kind) if isinstance(value, Mapping) else (group, key)
-            if key not in found and key not in _SHOWN_OTHERWISE:
+            if key not in (*found, *_SHOWN_OTHERWISE) and not key.endswith(_OF_ONE_RUN):
                 found[key] = Quantity(key.replace("_", " "), path, unit, "")
     return found
 

@@ -36,7 +36,8 @@ def render(out: Path) -> None:
             with the split behind its name.
 
     Raises:
-        IclmsrError: No study in it, or one without a finished run.
+        IclmsrError: No study in it, or one without a finished run; or, when all else is done,
+            there are runs that have failed.
     """
     found = {path: read_json(path) for path in sorted(out.glob("*.json"))}
     studies = {path: study for path, study in found.items() if _is_study(study)}
@@ -44,7 +45,11 @@ def render(out: Path) -> None:
         raise IclmsrError(
             f"no study in {out}: it holds no study.json, comparison.json or sweep-*.json"
         )
+    failed: dict[str, str] = {}
     for file, study in studies.items():
+        failed |= study.get("failed", {})
+        if not study["rows"] and study.get("failed"):
+            continue
         if not study["rows"]:
             raise IclmsrError(f"{file} has no finished run yet")
         text = _tables(study)
@@ -54,6 +59,12 @@ def render(out: Path) -> None:
             print(f"{len(study['missing'])} runs are missing, {study['missing'][0]} first")
         pictures = _draw(file, study)
         print(f"wrote {file.with_suffix('.md')}, {', '.join(map(str, pictures))}")
+    if failed:
+        name, message = next(iter(failed.items()))
+        raise IclmsrError(
+            f"these runs have failed, remove their folders in {out / 'cells'} to try again: "
+            f"{', '.join(failed)}; {name}: {message}"
+        )
 
 
 def show_backgrounds(found: dict[str, Any]) -> None:
@@ -78,6 +89,10 @@ def show_backgrounds(found: dict[str, Any]) -> None:
 
 def _said(value: Any) -> str:
     """A measure in words."""
+    if value is None:
+        return "undefined"
+    if isinstance(value, dict) and value.get("counted") == 0:
+        return f"undefined, none of {value['groups']} groups has as many images as --least says"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_said(part)}" for name, part in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -106,8 +121,10 @@ def _draw(file: Path, study: dict[str, Any]) -> list[Path]:
         figures = _four_settings(study, file.stem.removeprefix("study"))
     elif study["study"] == "comparison":
         figures = _comparison(study, file.stem)
-    else:
+    elif any("value" in row for row in study["rows"]):
         figures = {file.stem: sweep_figure(study)}
+    else:
+        figures = {}
     for name, figure in figures.items():
         save(figure, file.with_name(f"{name}.png"))
     return [file.with_name(f"{name}.png") for name in figures]
