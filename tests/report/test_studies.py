@@ -51,8 +51,10 @@ def row(seed, value=None, **measures):
 
 def test_comparison(tmp_path):
     rows = [row(0, bg_gap=6.0, worst_group=10.0), row(1, bg_gap=8.0, worst_group=12.0)]
-    write_json(tmp_path / "comparison.json", {"study": "comparison", "rows": rows})
+    value = {"study": "comparison", "settings": {"split": "val"}, "rows": rows}
+    write_json(tmp_path / "comparison.json", value)
     text = sections_of(tmp_path)
+    assert "Background challenge, split val" in text
     assert cells(text)["byol, msr"] == ["50.5 ± 0.7", "40.5 ± 0.7", "2"]
     assert "BG-gap" in text
     assert "byol, msr: 7 ± 1.41, 2 seeds" in text

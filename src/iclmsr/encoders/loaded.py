@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from iclmsr.config import PretrainConfig, decode
+from iclmsr.data.config import DataConfig
 from iclmsr.data.names import printable
 from iclmsr.encoders.foreign import as_resnet, find_branch, resnet_of
 from iclmsr.encoders.onnx_file import OnnxEncoder
@@ -63,6 +65,27 @@ class LoadedEncoder:
     def preprocessing(self) -> Preprocessing:
         """How its images are prepared, as one value."""
         return Preprocessing(self.mean, self.std, self.image_size, self.resize, self.crop)
+
+    def check_size(self, data: DataConfig) -> None:
+        """Tries one image of the size that evaluation shows of these data.
+
+        Args:
+            data: Their sizes; no image is read.
+
+        Raises:
+            IclmsrError: The network does not take it; names the size that it was made for.
+        """
+        size = data.evaluate_crop or data.evaluate_resize or data.image_size
+        try:
+            with torch.no_grad():
+                self.network(torch.zeros(1, 3, size, size))
+            return
+        except IclmsrError as error:
+            said = str(error)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            said = f"{self.name} does not run on images of {size} x {size} pixels: {reason}"
+        raise IclmsrError(f"{said}: pass --data.image-size {self.image_size or 'of another size'}")
 
     def remarks(self) -> list[str]:
         """What a person should know about how it was read, a line each."""

@@ -103,6 +103,7 @@ def evaluate(
         if path is not None:
             check(path)
     loaded = open_encoder(source)
+    loaded.check_size(config.data)
     train, test = open_split(config.data, "train"), open_split(config.data, "test")
     if train.classes != test.classes:
         raise IclmsrError(f"train and test have other classes: {train.classes} and {test.classes}")
@@ -148,8 +149,16 @@ def report_path(source: str | Path, name: str, config: EvaluateConfig) -> Path:
         return config.out
     if is_run(source):
         return Path(source) / "evaluation.json"
-    plain = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in name)
-    return Path(f"evaluation-{plain}.json")
+    return Path(f"evaluation-{file_name(name)}.json")
+
+
+def file_name(encoder: str) -> str:
+    """An encoder's name as part of a file's.
+
+    >>> file_name("timm:vit@w.pth")
+    'timm-vit-w.pth'
+    """
+    return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in encoder)
 
 
 def _check_out(path: Path) -> None:

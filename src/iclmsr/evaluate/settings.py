@@ -7,6 +7,7 @@ from pathlib import Path
 from iclmsr.config import PretrainConfig, at_least, decode
 from iclmsr.data.sources import DataConfig
 from iclmsr.encoders import LoadedEncoder, load_encoder
+from iclmsr.encoders.loaded import EXPORTED
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.probe import Protocol
 from iclmsr.evaluate.protocol import (
@@ -65,8 +66,7 @@ class EvaluateConfig:
     @classmethod
     def of_run(cls, run: Path) -> "EvaluateConfig":
         """The protocol on all images of the data set that a run was pretrained on."""
-        config = decode(PretrainConfig, RunFolder.open(run).config())
-        return cls(data=replace(config.data, limit=None, masks=None))
+        return cls(data=replace(data_of(run), masks=None))
 
     @classmethod
     def of(cls, source: str | Path) -> "EvaluateConfig":
@@ -75,16 +75,36 @@ class EvaluateConfig:
         Raises:
             IclmsrError: Nothing lies there.
         """
-        if is_run(source):
-            return cls.of_run(Path(source))
-        loaded = open_encoder(source)
-        size = DataConfig.image_size if loaded.image_size is None else loaded.image_size
-        return cls(data=DataConfig(mean=loaded.mean, std=loaded.std, image_size=size))
+        return cls(data=replace(data_of(source), masks=None))
+
+
+def data_of(source: str | Path) -> DataConfig:
+    """All images of the data set that a run was pretrained on, or images as an encoder wants them.
+
+    Args:
+        source: A run folder, or what :func:`iclmsr.encoders.load_encoder` takes.
+
+    Raises:
+        IclmsrError: Nothing lies there.
+    """
+    if is_run(source):
+        config = decode(PretrainConfig, RunFolder.open(Path(source)).config())
+        return replace(config.data, limit=None)
+    loaded = open_encoder(source)
+    return DataConfig(
+        mean=loaded.mean,
+        std=loaded.std,
+        image_size=loaded.image_size or DataConfig.image_size,
+        evaluate_resize=loaded.resize,
+        evaluate_crop=loaded.crop,
+    )
 
 
 def is_run(source: str | Path) -> bool:
-    """Whether a run folder lies there."""
-    return (Path(source) / "config.json").is_file()
+    """Whether a run folder lies there, and no export, which may have a config.json, too."""
+    folder = Path(source)
+    exported = any((folder / name).is_file() for name in EXPORTED)
+    return (folder / "config.json").is_file() and not exported
 
 
 def open_encoder(source: str | Path) -> LoadedEncoder:
