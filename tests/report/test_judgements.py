@@ -75,10 +75,13 @@ def test_what_moves_no_number_makes_none(runs, otherwise):
 
 
 def test_what_is_different_is_said_though_the_protocol_is_too(runs):
-    more = {"data": {"image_size": 16}, "linear_probe": {"epochs": 9}}
-    write_evaluation(runs / "run-2", protocol="linear-lbfgs", images="ffff", **more)
+    probes = {"linear_probe": {"epochs": 9}, "linear_lbfgs": {"folds": 3}}
+    for seed, size in enumerate((32, 32, 16)):
+        protocol = "w-mse-2021" if size == 32 else "linear-lbfgs"
+        more = {"protocol": protocol, "data": {"image_size": size}, "images": f"{size}"}
+        write_evaluation(runs / f"run-{seed}", **more, **probes)
     assert [one.label for one in judged(groups_in(runs))] == [
-        "simclr, w-mse-2021", "simclr, linear-lbfgs, data.image_size 16"
+        "simclr, w-mse-2021, data.image_size 32", "simclr, linear-lbfgs, data.image_size 16"
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from iclmsr.report.groups import Group, differences, flat
+from iclmsr.report.groups import Group, flat
 from iclmsr.report.reading import Run
 from iclmsr.report.status import accuracies
 
@@ -45,6 +45,11 @@ class Judgement:
     def shown(self) -> tuple[str, ...]:
         """What a reader is told first."""
         return self.data, f"epoch {self.epoch}", self.protocol, f"k = {self.k}"
+
+    def has_other(self, name: str, value: str, shown: tuple[str, ...]) -> bool:
+        """Whether a setting is not ``value``; none at all is another if nothing else differs."""
+        known = dict(self.settings).get(name)
+        return known != value and (known is not None or self.shown == shown)
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,13 @@ def told_apart(judgements: Sequence[Judgement]) -> list[str]:
     differ = [place for place, column in enumerate(columns) if len(set(column)) > 1]
     names = []
     for one in judgements:
-        alike = [other for other in judgements if other.data == one.data]
-        between = differences([dict(other.settings) for other in alike])
-        own = [f"{name} {value}" for name, value in one.settings if name in between]
-        if any(o != one and replace(o, images=one.images) == one for o in judgements):
+        others = [other for other in judgements if other.data == one.data]
+        own = [
+            f"{name} {value}"
+            for name, value in one.settings
+            if any(other.has_other(name, value, one.shown) for other in others)
+        ]
+        if any(o != one and replace(o, images=one.images) == one for o in others):
             own.append(f"images {one.images}")
         names.append(", ".join([*(one.shown[place] for place in differ), *own]))
     return names
