@@ -356,6 +356,15 @@ def masked(root):
     return DataConfig(source="folder", root=root, masks=root)
 
 
+@pytest.mark.parametrize("split", ["pretrain", "test"])
+def test_synthetic_images_without_labels(split):
+    config = DataConfig(source="synthetic", labels=False, limit=3)
+    found = load(config, split)
+    assert found.labels.unique().tolist() == [-1]
+    assert found.classes == ()
+    assert found.images.equal(load(dataclasses.replace(config, labels=True), split).images)
+
+
 def test_variants_are_made_on_the_fly(tmp_path):
     config = masked(tmp_path)
     black = load(dataclasses.replace(config, variant="only_fg", filler="black"), "test")

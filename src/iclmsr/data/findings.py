@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
 from iclmsr.data.hugging_face import Columns
+from iclmsr.data.names import printable
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -30,6 +31,7 @@ class Findings:
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
         unused: Image files elsewhere that belong to neither split.
+        passed: Other files by their suffix, which nothing reads as images.
         remarks: What the readers warn of.
     """
 
@@ -41,6 +43,7 @@ class Findings:
     copies: Copies = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
 
     def within(self, split: str) -> Copies:
@@ -105,6 +108,10 @@ class Findings:
             )
         if self.unused:
             yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
+        if self.passed:
+            few = self.passed.most_common(5)
+            kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
+            yield f"{self.passed.total():,} files are not called like images ({kinds}): passed over"
         across = self.across()
         for name in self.splits:
             there = sum(split == name for group in across for split, _ in group)

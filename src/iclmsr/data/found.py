@@ -3,7 +3,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,7 +186,7 @@ def _size(tree: Tree, images: Sequence[str]) -> int:
     return min(LARGEST, round(statistics.median(sides))) if sides else DataConfig().image_size
 
 
-def images_among(files: Sequence[str]) -> list[str]:
+def images_among(files: Iterable[str]) -> list[str]:
     """Image files by their names, but those in a folder ``masks``.
 
     >>> images_among(["a/0.png", "a/list.txt", "masks/a/0.png"])

@@ -10,7 +10,9 @@ from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+SUFFIXES = tuple(
+    ".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2".split()  # noqa: SIM905
+)
 MASKS = "masks"
 """The folder beside splits or classes that holds masks; nothing in it is an image."""
 FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from iclmsr.data.archives import Official
 from iclmsr.data.backgrounds import read_backgrounds
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
@@ -36,7 +38,8 @@ def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet
         return _instead(cifar.name, cifar.places, config, split, draw)
     _check_no_files(config)
     known = _on_disk(config, split)
-    return read_cifar(cifar, root, known, image_size=config.image_size, draw=draw)
+    images = read_cifar(cifar, root, known, image_size=config.image_size, draw=draw)
+    return _labelled(images, config)
 
 
 def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
@@ -46,7 +49,7 @@ def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
         return _instead("STL-10", PLACES, config, split, draw)
     _check_no_files(config)
     known = "pretrain" if split == "pretrain" else _on_disk(config, split)
-    return read_stl10(root, known, image_size=config.image_size, draw=draw)
+    return _labelled(read_stl10(root, known, image_size=config.image_size, draw=draw), config)
 
 
 def _instead(
@@ -179,9 +182,16 @@ def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """Images made on the spot."""
     _check_no_files(config)
     known = "train" if split == "pretrain" else split
-    return draw.of(
-        make_synthetic(config.synthetic, known, seed=config.seed, image_size=config.image_size)
-    )
+    size = config.image_size
+    images = make_synthetic(config.synthetic, known, seed=config.seed, image_size=size)
+    return _labelled(draw.of(images), config)
+
+
+def _labelled(images: ImageSet, config: DataConfig) -> ImageSet:
+    """The images, without their labels if those do not count."""
+    if config.labels:
+        return images
+    return replace(images, labels=torch.full_like(images.labels, -1), classes=())
 
 
 def _check_no_files(config: DataConfig) -> None:

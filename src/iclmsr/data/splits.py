@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from iclmsr.data.decode import Unusable, careful, decode_mask, open_image
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_mask, open_image
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import mask_name
 from iclmsr.data.found import Files
@@ -135,7 +135,7 @@ def split_of_files(
     kinds = [listing.classes[label] if label >= 0 else "" for label in labels]
     split = Split(dict(zip(names, kinds, strict=True)), listing.classes, listing.tree)
     sizes: dict[str, Size] = {}
-    with careful():
+    with careful(FaintMask):
         contents = in_threads(_look, listing.tree.contents(names), workers)
         for image, seen in _shown(contents, f"{name} images", len(names)):
             if isinstance(seen, str):
