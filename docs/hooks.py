@@ -134,10 +134,11 @@ def messages(source: Path = ROOT / "src") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path, tree in trees.items():
         module = ".".join(path.relative_to(source).with_suffix("").parts)
+        said_by = {*errors, *_chosen(tree, errors), "warn"}
         calls = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and _name(node.func) in (*errors, "warn")
+            if isinstance(node, ast.Call) and _name(node.func) in said_by
         ]
         texts = [
             template(argument)
@@ -148,6 +149,17 @@ def messages(source: Path = ROOT / "src") -> dict[str, list[str]]:
         if texts:
             found[module] = texts
     return found
+
+
+def _chosen(tree: ast.Module, errors: set[str]) -> set[str]:
+    """Variables that hold one of two errors: ``kind = Taken if there else IclmsrError``."""
+    return {
+        _name(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp)
+        if errors & {_name(node.value.body), _name(node.value.orelse)}
+        for target in node.targets
+    }
 
 
 def _name(node: ast.expr) -> str:

@@ -12,6 +12,9 @@ from PIL import Image
 from iclmsr.files import write_atomic, write_json
 from iclmsr.runs import RunFolder
 
+SIDE = 32
+"""Of a thumbnail, pixels, as in galleries of real runs."""
+
 
 def write_run(
     path: Path,
@@ -60,26 +63,58 @@ def write_run(
         if checkpoint:
             (folder.checkpoints / "checkpoint-0000000001-00000000.pt").touch()
     if evaluated and done:
-        results = {"encoder": {"linear": {"top1": linear}, "knn": {"k": 5, "top1": knn}}}
-        report = {"protocol": "w-mse-2021", "epoch": done, "results": results}
-        write_json(path / "evaluation.json", report)
+        write_evaluation(path, linear, knn, source=source, epoch=done)
     if gallery:
         write_gallery(path, gallery)
     return path
 
 
+def write_evaluation(
+    run: Path,
+    linear=60.0,
+    knn=50.0,
+    *,
+    name="evaluation.json",
+    source="cifar10",
+    epoch=4,
+    k=5,
+    protocol="w-mse-2021",
+    version=1,
+    images="0a1b",
+    untrained=None,
+    data=None,
+    **more,
+) -> None:
+    """A judgement of a run, as ``evaluate`` writes it; ``data`` and ``more`` are its settings."""
+
+    def result(linear, knn):
+        return {"linear": {"top1": linear}, "knn": {"k": k, "top1": knn}}
+
+    baselines = {} if untrained is None else {"untrained": result(*untrained)}
+    config = {"protocol": protocol, "k": k, "data": {"source": source, **(data or {})}, **more}
+    report = {
+        "protocol": protocol, "protocol_version": version, "epoch": epoch,
+        "results": {"encoder": result(linear, knn), **baselines}, "config": config,
+        "data": {split: {"sha256": images} for split in ("train", "test")},
+    }  # fmt: skip
+    write_json(run / name, report)
+
+
 def write_gallery(path: Path, count: int, classes: int = 10) -> None:
-    """A gallery of ``count`` images whose colour says their class, in clusters on the map."""
+    """A gallery in clusters on the map: noise, the hardest to pack, around the class's colour."""
     draw = np.random.default_rng(0)
     labels = np.arange(count) % classes
     angle = 2 * np.pi * labels / classes
     points = np.stack([np.cos(angle), np.sin(angle)], 1) + draw.normal(0, 0.15, (count, 2))
-    columns, side = 100, 16
-    sheet = np.zeros((-(-count // columns) * side, columns * side, 3), np.uint8)
-    for place in range(count):
+    columns, side = 100, SIDE
+    rows = -(-count // columns)
+    sheet = draw.integers(0, 256, (rows, side, columns, side, 3), np.uint8)
+    colours = np.stack([25 * labels, np.full(count, 200), 255 - 25 * labels], 1)
+    middle = slice(side // 4, -side // 4)
+    for place, colour in enumerate(colours):
         row, column = divmod(place, columns)
-        tile = sheet[row * side : (row + 1) * side, column * side : (column + 1) * side]
-        tile[:] = (25 * labels[place], 200, 255 - 25 * labels[place])
+        sheet[row, middle, column, middle] = colour
+    sheet = sheet.reshape(rows * side, columns * side, 3)
     samples = np.full((2 * side, 4 * side, 3), 128, np.uint8)
     (path / "gallery").mkdir()
     for name, pixels, kind in (("thumbnails.webp", sheet, "webp"), ("samples.png", samples, "png")):

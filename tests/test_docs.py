@@ -9,11 +9,13 @@ import sys
 from html import unescape
 from pathlib import Path
 
+import matplotlib.image
 import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PICTURES = DOCS / "pictures"
 FIXED = """
     losses.nt_xent losses.regression_loss methods.w_mse.whiten methods.w_mse.w_mse_loss
     methods.ressl.ressl_loss methods.lmcl.distance_polarization methods.ssl_hsic.ssl_hsic_loss
@@ -22,18 +24,27 @@ FIXED = """
     methods.base.Method bilevel.engines.meta_gradient pretrain.pretrain pretrain.resume
     config.PretrainConfig config.MSRConfig data.config.DataConfig data.sources.load
     encoders.loaded.load_encoder evaluate.judge.evaluate reproduce.runner.reproduce
+    embed.embedder.load embed.embedder.Embedder embed.embedder.Embedder.embed
+    embed.files.embed_files embed.search.search embed.transformer.EncoderTransformer
+    export.folder.export
+    export.hub.HubEncoder evaluate.probe.fit_probe evaluate.probe.few_labels
+    evaluate.logistic.fit_logistic evaluate.variants.uniform evaluate.variants.weighted
+    evaluate.fine_tune.fine_tune evaluate.online.Online
+    config.OnlineConfig evaluate.EvaluateConfig evaluate.protocol.LinearProbeConfig
+    evaluate.protocol.LogisticProbeConfig evaluate.protocol.FewLabelConfig
+    evaluate.protocol.FineTuneConfig embed.files.EmbedConfig
 """.split()  # noqa: SIM905
 """What the reference has to hold, below ``iclmsr``."""
 
 
-def hooks():
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-HOOKS = hooks()
+HOOKS = script("hooks")
 MESSAGES = [message for found in HOOKS.messages().values() for message in found]
 QUOTED = re.findall(r"^### `(.+)`$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
 
@@ -146,6 +157,20 @@ def test_troubleshooting_has_a_remedy_for_each():
         assert not part.strip() or len(part.split()) >= 8
 
 
+def test_the_figures_of_the_concepts_show_what_their_pages_say(tmp_path):
+    figures = script("figures")
+    assert [round(effect, 2) for effect in figures.effects(0.98)] == [0.68, 0.1]
+    losses = [figures.contrastive(figures.stepped(w)).item() for w in figures.stage_two(10)]
+    assert losses == sorted(losses, reverse=True)
+    assert [round(losses[0], 2), round(losses[-1], 2)] == [0.94, 0.10]
+    for name, draw in (
+        ("adjustment", figures.draw_adjustment), ("two-stages", figures.draw_stages)
+    ):  # fmt: skip
+        draw(tmp_path / f"{name}.png")
+        drawn, kept = (matplotlib.image.imread(f / f"{name}.png") for f in (tmp_path, PICTURES))
+        assert drawn.shape == kept.shape
+
+
 def test_messages_are_found_wherever_they_are_written(tmp_path):
     (tmp_path / "one.py").write_text(
         "class Bad(IclmsrError): pass\n"
@@ -155,7 +180,14 @@ def test_messages_are_found_wherever_they_are_written(tmp_path):
         "    raise errors.IclmsrError('plain and simple words') from None\n"
         "    warnings.warn('take care of it', stacklevel=2)\n"
         "    raise ValueError('not a message of ours')\n"
+        "    kind = Worse if x else Bad\n"
+        "    raise kind('one of two errors')\n"
     )
     assert HOOKS.messages(tmp_path) == {
-        "one": ["x must be …, got … of it", "plain and simple words", "take care of it"]
+        "one": [
+            "x must be …, got … of it",
+            "plain and simple words",
+            "take care of it",
+            "one of two errors",
+        ]
     }

@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import report_runs
 import torch
 from PIL import Image
 from sklearn.decomposition import PCA
@@ -143,6 +144,26 @@ def test_bad_input(run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
     with pytest.raises(IclmsrError, match=r"pip install 'iclmsr\[umap\]'"):
         make_gallery(run, points=5, umap=True)
+
+
+@pytest.mark.parametrize("count", [1, 100, 101, 10_000, 10_001, 51_200, 60_000, 261_121])
+def test_thumbnails_fit_into_one_picture(count):
+    columns = gallery._columns(count, 32)
+    rows = -(-count // columns)
+    assert columns * 32 <= 16_383
+    assert rows * 32 <= 16_383
+    assert columns >= min(count, 100)
+
+
+def test_made_up_galleries_have_thumbnails_of_the_true_size():
+    assert report_runs.SIDE == gallery.SIDE
+
+
+def test_more_thumbnails_than_a_picture_holds_are_refused_before_they_are_made(run, monkeypatch):
+    monkeypatch.setattr(gallery, "LARGEST", 3 * 16)
+    monkeypatch.setattr(gallery, "extract", None)
+    with pytest.raises(IclmsrError, match="40 thumbnails do not fit .* --points of at most 9"):
+        make_gallery(run, points=1000)
 
 
 @pytest.mark.long

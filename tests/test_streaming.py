@@ -22,8 +22,8 @@ from iclmsr import checkpoint
 from iclmsr.cli import main
 from iclmsr.config import CheckpointConfig, MSRConfig, PretrainConfig, encode
 from iclmsr.data import file_set
+from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import Held, Streamed
-from iclmsr.data.file_set import Unreadable
 from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
@@ -107,6 +107,33 @@ def test_the_same_bits_from_memory_and_disk_by_any_workers_and_resumed(
         path.unlink()
     resume(alone, workers=1)
     assert_same_run(alone, memory)
+
+
+@pytest.mark.parametrize("background", ["remove", "random", "swaps"])
+def test_backgrounds_are_exchanged_on_disk_as_in_memory(tmp_path, root, background, monkeypatch):
+    for number, path in enumerate(sorted(root.glob("train/*/*"))):
+        mask = np.zeros((18, 20), np.uint8)
+        mask[number % 7 : 10, 4 : 8 + number % 9] = 255
+        place = root / "masks" / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(place)
+    views = ViewConfig(size=16, background=background, background_probability=0.6)
+
+    def masked(resident, **values):
+        plain = config(root, resident, views=views, **values)
+        return replace(plain, data=replace(plain.data, masks=root))
+
+    memory = pretrain(masked("memory"), tmp_path / "memory")
+    every = CheckpointConfig(every_steps=1, keep=100)
+    alone = pretrain(masked("disk", checkpoint=every), tmp_path / "alone")
+    assert_same_run(alone, memory)
+    for path in checkpoint.checkpoints(alone / "checkpoints")[3:]:
+        path.unlink()
+    monkeypatch.setattr("iclmsr.data.feed.decode", None)  # all that is needed was announced
+    resume(alone, workers=2)
+    assert_same_run(alone, memory)
+    plain = pretrain(config(root, "memory"), tmp_path / "plain")
+    assert records(plain) != records(memory)
 
 
 @pytest.mark.filterwarnings("default")

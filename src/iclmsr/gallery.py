@@ -4,6 +4,7 @@
 import dataclasses
 import hashlib
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ SAMPLES = 8
 """Training images that are shown with their views."""
 SIDE = 32
 """Largest side of a thumbnail, pixels."""
+LARGEST = 16_383
+"""Longest side of a picture that is WebP, pixels."""
 
 
 def make_gallery(
@@ -42,7 +45,7 @@ def make_gallery(
     Args:
         run: The run folder, with an encoder.
         points: Images that are embedded, of the test split where there is one, >= 2; all, if
-            there are fewer.
+            there are fewer. At most 261,121 with thumbnails of 32 x 32 pixels.
         umap: Also project by UMAP (extra ``umap``), from a fixed seed.
         root: Where the data lie now, if they have moved.
 
@@ -53,7 +56,8 @@ def make_gallery(
         lie beside it as pictures.
 
     Raises:
-        IclmsrError: No encoder, no data, ``points`` < 2, or a missing package.
+        IclmsrError: No encoder, no data, ``points`` < 2 or more than a picture of their thumbnails
+            can hold, or a missing package.
     """
     if points < 2:
         raise IclmsrError(f"points must be >= 2, got {points}")
@@ -61,7 +65,9 @@ def make_gallery(
     data = dataclasses.replace(config.data, limit=None, root=root or config.data.root)
     encoder = load_encoder(run)
     split = _split(data)
-    shown, there = _draw(open_split(data, split), points, config.seed, "gallery")
+    whole = open_split(data, split)
+    columns = _columns(min(points, len(whole)), min(SIDE, data.image_size))
+    shown, there = _draw(whole, points, config.seed, "gallery")
     features = extract(
         encoder.network,
         dataclasses.replace(shown, labels=torch.zeros_like(shown.labels)),
@@ -70,7 +76,6 @@ def make_gallery(
         device=choose_device("auto"),
     ).features
     pca, explains = project(features)
-    columns = min(len(shown), 100)
     thumbnails = _sprite(shown.images, columns)
     sources, _ = _draw(open_split(data, "pretrain"), SAMPLES, config.seed, "samples")
     samples, cells = _samples(sources, config)
@@ -196,6 +201,23 @@ def _samples(images: ImageSet, config: PretrainConfig) -> tuple[Image.Image, lis
         for row, pixels in enumerate(column):
             sheet.paste(_picture(pixels, side), (place * side, row * side))
     return sheet, cells
+
+
+def _columns(count: int, side: int) -> int:
+    """Thumbnails in a row of their picture, which holds ``count`` of ``side`` pixels.
+
+    Raises:
+        IclmsrError: They do not fit into a picture.
+
+    >>> _columns(60, 32), _columns(10_000, 32), _columns(60_000, 32)
+    (60, 100, 245)
+    """
+    most = (LARGEST // side) ** 2
+    if count > most:
+        raise IclmsrError(
+            f"{count:,} thumbnails do not fit into one picture: pass --points of at most {most:,}"
+        )
+    return min(count, max(100, math.isqrt(count - 1) + 1))
 
 
 def _sprite(images: Tensor, columns: int) -> Image.Image:

@@ -56,6 +56,27 @@ def parse_options(kind: type[Config], default: Config, words: Sequence[str]) -> 
     return config
 
 
+def separated(
+    config: Any, other: Any, words: Sequence[str], *, less: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Words that are options of one config and not of another, with their values; and the rest.
+
+    Args:
+        config: Whose options are taken.
+        other: Whose options stay in the rest, even if both have them.
+        words: Of the command line.
+        less: Further options that stay.
+    """
+    kept = {*_option_names(other), *less}
+    parser = Parser(add_help=False, allow_abbrev=False)
+    for name in _option_names(config):
+        if name not in kept:
+            parser.add_argument(name, dest=name, nargs="*")
+    known, rest = parser.parse_known_args(words)
+    given = {name: values for name, values in vars(known).items() if values is not None}
+    return [word for name, values in given.items() for word in (name, *values)], rest
+
+
 def asks_help(words: Sequence[str]) -> bool:
     """Whether the user wants to read instead of run."""
     return "-h" in words or "--help" in words

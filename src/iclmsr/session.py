@@ -14,10 +14,11 @@ import torch
 from iclmsr import checkpoint
 from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
-from iclmsr.data.backdrops import Backdrops, fingerprint
+from iclmsr.data.backdrops import fingerprint
 from iclmsr.data.batches import Epoch
+from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import feed_of
-from iclmsr.data.file_set import FileSet, Unreadable
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
 from iclmsr.errors import Diverged, Elsewhere, IclmsrError
@@ -46,10 +47,6 @@ class Session:
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
         known = fingerprint(images, masks=config.views.background != "keep")
-        self.backdrops: Backdrops | None = None
-        if config.views.background != "keep":
-            assert isinstance(images, ImageSet), "backgrounds are exchanged in memory"
-            self.backdrops = Backdrops(images, device)
         self.files = images if isinstance(images, FileSet) else None
         self.replaced: tuple[str, ...] = ()
         self.feed = feed_of(images, device, config.data.workers)
@@ -118,7 +115,6 @@ class Session:
             std=config.data.std,
             part=(self.world.rank, self.world.size),
             order=order,
-            backdrops=self.backdrops,
         )
         todo = plan(config, self.batches, position.epoch)
         left = todo[position.item :]

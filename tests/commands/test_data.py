@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -145,7 +146,10 @@ def test_full_disk_leaves_no_json(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("os.fsync", full)
     code, _, err = run("check", root, "--json", tmp_path / "it.json", capsys=capsys)
     assert code == 2
-    assert err == f"error: cannot write {tmp_path}/it.json: No space left on device\n"
+    assert err == (
+        f"error: cannot write {tmp_path}/it.json: No space left on device: free some room, or "
+        "name another place\n"
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
 
 
@@ -169,6 +173,24 @@ def test_prepare_says_what_it_did_and_runs_use_it(root, cache, form, capsys, mon
     monkeypatch.setattr("iclmsr.data.folder.decode_image", forbidden)
     assert len(load(DataConfig(root=root), "pretrain")) == 8
     assert len(load(DataConfig(root=root), "test")) == 2
+
+
+def test_prepare_makes_every_split_that_is_there(root, cache, capsys, monkeypatch):
+    for name in ("val", "test-swapped"):
+        shutil.copytree(root / "test", root / name)
+    (root / "notes").mkdir()
+    words = ("prepare", "--data.source", "folder", "--data.root", root)
+    out = run(*words, capsys=capsys)[1]
+    assert re.findall(r"^([\w-]+): \d", out, re.MULTILINE) == [
+        "train",
+        "test",
+        "test-swapped",
+        "val",
+    ]
+    assert len(list(cache.glob("*.images"))) == 4
+    monkeypatch.setattr("iclmsr.data.folder.decode_image", None)
+    for split, count in (("pretrain", 8), ("test", 2), ("val", 2), ("test-swapped", 2)):
+        assert len(load(DataConfig("folder", root), split)) == count
 
 
 def test_prepare_without_test_images_and_of_changed_ones(root, capsys):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from iclmsr.config import PretrainConfig
-from iclmsr.data.backdrops import GRAY, REMOVED, Backdrops, draw_donors, fingerprint
+from iclmsr.data.backdrops import GRAY, REMOVED, draw_donors, exchanged, fingerprint
 from iclmsr.data.batches import Epoch
 from iclmsr.data.composite import composite, inpainted
+from iclmsr.data.feed import Masked, feed_of
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.data.views import ViewConfig
@@ -98,27 +99,33 @@ def test_draws_differ_between_views_and_epochs_and_repeat():
 
 
 def test_images_are_put_on_their_donors_backgrounds(images):
-    backdrops = Backdrops(images, CPU)
+    found = Masked(images.images, images.masks)
     index = torch.tensor([3, 7, 9])
-    found = backdrops.put(images.images[index], index, torch.tensor([12, 7, REMOVED]))
+    shown = exchanged(found, index, torch.tensor([12, 7, REMOVED]))
     behind = inpainted(images.images, images.masks)
     expected = composite(images.images[3:4], images.masks[3:4], behind[12:13])
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], images.images[7])
+    assert torch.equal(shown[0], expected[0])
+    assert torch.equal(shown[1], images.images[7])
     far = ~torch.nn.functional.max_pool2d(images.masks[9:10].float(), 7, 1, 3).bool()[0]
-    assert (found[2][:, far] == GRAY).all()
+    assert (shown[2][:, far] == GRAY).all()
+    assert torch.equal(exchanged(found, index, index), images.images[index])
 
 
-def test_views_show_the_other_background_and_do_not_depend_on_the_batch(images):
-    config = replace(PLAIN, background="random", background_probability=1.0)
+@pytest.mark.parametrize("kind", ["remove", "random", "swaps"])
+def test_views_show_the_other_background_and_do_not_depend_on_the_batch(images, kind):
+    config = replace(PLAIN, background=kind, background_probability=0.7)
     known = {"view_count": 2, "seed": 0, "epoch": 0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
-    backdrops = Backdrops(images, CPU)
-    one = Epoch(images.images, config, batch_size=8, backdrops=backdrops, **known)
+    feed = feed_of(images, CPU)
+    one = Epoch(feed, config, batch_size=8, **known)
     views = one.views(1)
-    index = one.order[8:16]
-    shown = backdrops.put(images.images[index], index, one.donors[0][index])
-    assert torch.allclose(views[0] * 255, shown.float(), atol=1.0)
-    small = Epoch(images.images, config, batch_size=4, backdrops=backdrops, **known)
+    index, all_of_it = one.order[8:16], Masked(images.images, images.masks)
+    changed = []
+    for view, donors in zip(views, one.donors, strict=True):
+        shown = exchanged(all_of_it, index, donors[index])
+        assert torch.allclose(view * 255, shown.float(), atol=1e-3)
+        changed.append(not torch.equal(shown, images.images[index]))
+    assert changed == [kind != "swaps", True]  # swaps leave the first view of a pair as it is
+    small = Epoch(feed, config, batch_size=4, **known)
     assert torch.equal(small.views(2)[1], views[1][:4])
 
 
@@ -149,7 +156,7 @@ def test_runs_use_it_resume_exactly_and_need_masks(tmp_path):
     for name in range(8):
         Image.new("RGB", (16, 16), (name, 0, 0)).save(folder / f"{name}.png")
     bare = replace(config, data=DataConfig(source="folder", root=folder.parent, image_size=16))
-    with pytest.raises(IclmsrError, match="needs images in memory with foreground masks"):
+    with pytest.raises(IclmsrError, match="needs images with foreground masks"):
         pretrain(bare, tmp_path / "no")
 
 

@@ -13,8 +13,9 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from iclmsr.data import feed as feed_module
 from iclmsr.data.batches import Epoch
+from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import Streamed, feed_of
-from iclmsr.data.file_set import FileSet, Unreadable
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.sources import DataConfig, load, open_split
 from iclmsr.data.views import ViewConfig
 
@@ -93,9 +94,9 @@ def test_views_of_an_epoch_have_the_same_bits_from_memory_and_disk(
 def test_what_lies_ahead_is_bounded(files, monkeypatch):
     """Of 300 batches no more than a few are read before they are asked for."""
     asked = []
-    readers = FileSet.readers
+    tasks = FileSet.tasks
     monkeypatch.setattr(
-        FileSet, "readers", lambda self, index: asked.append(len(index)) or readers(self, index)
+        FileSet, "tasks", lambda self, index: asked.append(len(index)) or tasks(self, index)
     )
     batches = [torch.arange(8) for _ in range(300)]
     with feed_of(files, CPU, 2) as feed:

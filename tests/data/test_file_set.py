@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
+import shutil
 import tarfile
 from dataclasses import replace
 
@@ -9,9 +10,13 @@ import torch
 from PIL import Image
 
 from iclmsr.data import file_set
+from iclmsr.data.backdrops import fingerprint
+from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import feed_of
-from iclmsr.data.file_set import FileSet, Unreadable, machine_memory, stays_on_disk
+from iclmsr.data.file_set import FileSet, machine_memory, stays_on_disk
+from iclmsr.data.shard_writer import shard
 from iclmsr.data.sources import DataConfig, load, open_split
+from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
 CPU = torch.device("cpu")
@@ -126,8 +131,9 @@ def test_what_cannot_stay_on_disk(root, tmp_path):
         archive.add(root, "set")
     with pytest.raises(IclmsrError, match=r"cannot read .*set\.tar\.gz.* pack it as \.tar"):
         open_split(config(tmp_path / "set.tar.gz"), "pretrain")
-    with pytest.raises(IclmsrError, match="data.masks are for images in memory"):
-        open_split(config(root, masks=root), "pretrain")
+    options = {"masks": tmp_path / "set.tar.gz", "labels": False}
+    with pytest.raises(IclmsrError, match=r"cannot read .*set\.tar\.gz.* pack it as \.tar"):
+        open_split(config(root, **options), "pretrain")
     with pytest.raises(IclmsrError, match="data.resident disk is for images in files"):
         open_split(DataConfig(source="synthetic", resident="disk"), "pretrain")
     with pytest.raises(IclmsrError, match=r"data\.workers must be >= 0, got -1"):
@@ -165,3 +171,86 @@ def test_what_is_prepared_is_mapped_from_there(root, tmp_path, monkeypatch):
     assert torch.equal(prepare(config(root), "train").images, load(config(root), "train").images)
     assert type(open_split(config(root), "pretrain")).__name__ == "ImageSet"
     assert type(open_split(config(root, cache=False), "pretrain")).__name__ == "FileSet"
+
+
+@pytest.fixture
+def masks(root):
+    """A mask for every image: a box of its own."""
+    for number, path in enumerate(sorted(root.glob("train/*/*"))):
+        mask = root / "masks" / path.relative_to(root).with_suffix(".png")
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            pixels = np.zeros(image.size[::-1], np.uint8)
+        pixels[number : number + 9, 7 : 12 + number] = 255
+        Image.fromarray(pixels).save(mask)
+    return root / "masks"
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip", "shards"])
+def test_the_same_masks_as_in_memory(root, masks, kind, tmp_path):
+    held = load(config(root, masks=root), "pretrain")
+    if kind in ("tar", "zip"):
+        shutil.make_archive(str(root), kind, root.parent, "set")
+        root = root.with_suffix(f".{kind}")
+    if kind == "shards":
+        shard(open_tree(root), tmp_path / "shards", masks=open_tree(masks))
+        root = tmp_path / "shards"
+    files = open_split(config(root, masks=root), "pretrain")
+    index = torch.tensor([3, *range(12), 3])
+    with feed_of(files, CPU, 0) as on_disk, feed_of(held, CPU) as in_memory:
+        found, expected = (feed.fetch_masked(index) for feed in (on_disk, in_memory))
+        assert torch.equal(on_disk.fetch(index), expected.images)
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(found.masks, held.masks[index])
+    assert found.masks.flatten(1).any(1).all()
+
+
+def test_masks_are_cropped_as_the_decoder_crops_images(root, masks):
+    for path in (*root.glob("train/*/*"), *masks.glob("train/*/*")):
+        with Image.open(path) as image:
+            narrow = image.crop((1, 0, *image.size))
+        narrow.save(path)
+    pillow = load(config(root, masks=root), "pretrain")
+    held = load(config(root, masks=root, decoder="torchvision"), "pretrain")
+    files = open_split(config(root, masks=root, decoder="torchvision"), "pretrain")
+    with feed_of(files, CPU, 0) as feed:
+        found = feed.fetch_masked(torch.arange(12))
+    assert torch.equal(found.images, held.images)
+    assert torch.equal(found.masks, held.masks)
+    assert not torch.equal(held.masks, pillow.masks)  # at halves of pixels, too
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_an_image_without_its_mask_is_one_that_does_not_decode(root, masks, kind):
+    (masks / "train" / "a" / "03.png").unlink()
+    Image.new("L", (5, 5)).save(masks / "train" / "b" / "07.png")
+    expected = load(config(root, masks=root, on_corrupt="skip"), "pretrain")
+    if kind == "tar":
+        shutil.make_archive(str(root), kind, root.parent, "set")
+        root = root.with_suffix(".tar")
+    files = open_split(config(root, masks=root), "pretrain")
+    for place, why in ((3, "has no mask .*a/03.png"), (7, "is 23 x 27 pixels, but its mask")):
+        with pytest.raises(Unreadable, match=f"{why}.*: mend it, or pass --data.on-corrupt skip"):
+            fetched(files, [place])
+    skipping = open_split(config(root, masks=root, on_corrupt="skip"), "pretrain")
+    with feed_of(skipping, CPU, 0) as feed:
+        found = feed.fetch_masked(torch.arange(12))
+    assert skipping.instead == {3: 4, 7: 8}
+    places = [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9]  # in the set without the two
+    assert torch.equal(found.images, expected.images[places])
+    assert torch.equal(found.masks, expected.masks[places])
+
+
+def test_masks_are_part_of_what_a_set_is_known_by_only_where_they_are_used(root, masks):
+    def of(**options):
+        files = open_split(config(root, masks=root), "pretrain")
+        return fingerprint(files, **options)
+
+    bare, used = of(masks=False), of(masks=True)
+    assert used.startswith(bare + ", masks ")
+    (masks / "train" / "a" / "00.png").write_bytes(b"other")
+    assert of(masks=False) == bare
+    assert of(masks=True) != used
+    (masks / "train" / "a" / "00.png").unlink()
+    assert of(masks=True) != used

@@ -16,6 +16,7 @@ from PIL import Image
 
 from iclmsr.data.shard_index import Sample, decode_index
 from iclmsr.data.shard_writer import shard
+from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
@@ -272,7 +273,11 @@ def test_full_disk(tmp_path, source, monkeypatch):
         real(file)
 
     monkeypatch.setattr("os.fsync", refuse)
-    fails(f"cannot write {out}/train/000000.tar: No space left on device", source, out)
+    fails(
+        f"cannot write {out}/train/000000.tar: No space left on device: free some room, .*",
+        source,
+        out,
+    )
     assert sorted(contents(out)) == [".shards.jsonl"]
     monkeypatch.undo()
     write(source, out)
@@ -301,3 +306,71 @@ def test_the_journal_has_the_index_s_own_rows(tmp_path, source, monkeypatch):
     row = json.loads(line)["samples"][0]
     assert Sample(*row).path in FILES
     assert Path(json.loads(line)["name"]) == Path("train/000000.tar")
+
+
+def test_all_empty_classes_of_a_split_are_named_together(tmp_path, source):
+    for name in ("wasp", "moth"):
+        (source / "train" / name).mkdir()
+    message = rf"no images in 2 classes of {source}/train: moth, wasp: looked for files named .*"
+    fails(message, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unsorted_images_are_no_class(tmp_path, source):
+    unpack(source, {"val/images/0.png": picture()})
+    for place in (source, source / "val"):
+        fails(
+            rf"{source}/val/images is no class but a folder of unsorted .*", place, tmp_path / "out"
+        )
+
+
+def test_every_split_is_packed(tmp_path, source):
+    extra = {f"{split}/{name}/0.png": picture() for split in ("val", "test-swapped", "notes")
+             for name in ("ant", "bee.1")}  # fmt: skip
+    unpack(source, extra)
+    (source / "notes" / "bee.1" / "0.png").rename(source / "notes" / "0.png")
+    (source / "notes" / "bee.1").rmdir()
+    index = write(source, tmp_path / "out")
+    assert sorted(index.classes) == ["test", "test-swapped", "train", "val"]
+    for split in ("val", "test-swapped"):
+        found, expected = (
+            load(DataConfig("folder", place, image_size=SIZE), split)
+            for place in (tmp_path / "out", source)
+        )
+        assert found.fingerprint() == expected.fingerprint()
+
+
+def write_backgrounds(source, names):
+    rows = [f"{path},{names[number % len(names)]}" for number, path in enumerate(sorted(FILES))]
+    (source / "backgrounds.csv").write_text("\n".join(["path,background", *rows, ""]), "utf-8")
+
+
+def test_backgrounds_go_with_the_images(tmp_path, source):
+    plain = write(source, tmp_path / "plain")
+    assert (
+        "backgrounds" not in json.loads((tmp_path / "plain" / "index.json").read_text())["content"]
+    )
+    write_backgrounds(source, ["sea", "alp", "møre"])
+    index = write(source, tmp_path / "out")
+    assert index.shards == plain.shards
+    assert index.stamp != plain.stamp
+    write(tmp_path / "out", tmp_path / "anew")
+    expected = {split: load(DataConfig("folder", source, image_size=SIZE), split)
+                for split in ("train", "test")}  # fmt: skip
+    for place in (tmp_path / "out", tmp_path / "anew"):
+        for split, images in expected.items():
+            found = load(DataConfig("folder", place, image_size=SIZE), split)
+            assert found.fingerprint() == images.fingerprint()
+            assert found.backgrounds.equal(images.backgrounds)
+            assert found.background_names == images.background_names == ("alp", "møre", "sea")
+    write_backgrounds(source, ["sea"])
+    fails(f"{tmp_path}/out has shards of other images or settings: .*", source, tmp_path / "out")
+
+
+def test_backgrounds_that_lack_an_image_are_refused(tmp_path, source):
+    (source / "backgrounds.csv").write_text("path,background\n")
+    message = (
+        rf"{source}/backgrounds.csv has no line for .* and {len(FILES) - 5} more: write one .*"
+    )
+    fails(message, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

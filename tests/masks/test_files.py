@@ -274,7 +274,9 @@ def test_where_masks_cannot_be_written(images, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(IclmsrError, match=r"^cannot write .*\.png: No space left on device$"):
+    with pytest.raises(
+        IclmsrError, match=r"^cannot write .*\.png: No space left on device: free .*"
+    ):
         make_masks(images, tmp_path / "out", BRIGHT)
     assert tree(tmp_path / "out") == []
 

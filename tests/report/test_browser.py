@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from grids import grid, run
 from report_runs import write_run
 
 from iclmsr.report import write_report
+from iclmsr.reproduce.summary import summarize
+from iclmsr.reproduce.text import as_json
 
 SCREENSHOTS = Path(__file__).parent.parent.parent / "build" / "screenshots"
 FLAGS = [
@@ -49,8 +52,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Two settings with two seeds each, 10,000 images on one map."""
+    """Two settings with two seeds each, 10,000 images on one map, and the reproduced table."""
     folder = tmp_path_factory.mktemp("report")
+    (folder / "table.json").write_text(as_json(summarize(grid(run("simclr", 0, 60.0)))))
     for seed in (0, 1):
         write_run(folder / f"plain-{seed}", seed=seed, gallery=0 if seed else 60)
         write_run(folder / f"msr-{seed}", seed=seed, msr=True, gallery=0 if seed else 10_000)
@@ -227,6 +231,7 @@ def test_nothing_is_wider_than_the_screen(page, report, width):
     page.set_viewport_size({"width": width, "height": 900})
     opened(page, report)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("window.shifts.splice(0)") == []
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"report-{width}.png", full_page=True)
     page.evaluate("window.shifts.length = 0")  # a full-page screenshot resizes the window

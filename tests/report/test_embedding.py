@@ -12,7 +12,7 @@ from iclmsr.report.reading import collect
 
 
 def sections_of(*paths, missed=None):
-    return "".join(gallery_sections(group(collect(paths)[0]), missed or {}))
+    return "".join(gallery_sections(group(collect(paths).runs), missed or {}))
 
 
 def data_of(text):

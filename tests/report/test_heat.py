@@ -14,7 +14,7 @@ from iclmsr.report.reading import collect
 
 
 def section_of(path):
-    return weights_section(group(collect([path])[0]))
+    return weights_section(group(collect([path]).runs))
 
 
 def pixels(text):

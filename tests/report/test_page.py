@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_runs import write_run
+from report_runs import write_evaluation, write_run
 
 import iclmsr.report.page
 from iclmsr.errors import IclmsrError
-from iclmsr.files import read_json, write_json
+from iclmsr.files import write_json
 from iclmsr.report import write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -103,7 +103,8 @@ def test_differences_come_first_and_numbers_are_right(tmp_path, compared):
     assert ["msr.enabled", "false", "true"] in cells
     assert ["seeds", "0, 1", "0, 1"] in cells
     # linear 60 and 62, 63 and 64; the paper's SimCLR has 91.80 / 88.42, with MSR 92.34 / 89.47
-    assert ["simclr", "61.00 ± 1.41", "50.00 ± 0.00", "2", "4", "w-mse-2021"] in cells
+    judged = ["61.00 ± 1.41", "50.00 ± 0.00", "5", "2", "4", "cifar10", "w-mse-2021"]
+    assert ["simclr", *judged] in cells
     beside = {row[0]: row[1:8] for row in cells if len(row) == 12}
     assert beside["simclr, cifar10"] == [
         "61.00 ± 1.41", "91.80", "-30.80", "50.00 ± 0.00", "88.42", "-38.42", "2"
@@ -221,10 +222,7 @@ def test_the_same_untrained_encoder_counts_once(tmp_path):
     for seed in (0, 1):
         for msr in (False, True):
             run = write_run(tmp_path / "runs" / f"{seed}{msr}", seed=seed, msr=msr)
-            known = read_json(run / "evaluation.json")
-            untrained = {"linear": {"top1": 30.0 + 2 * seed}, "knn": {"top1": 20.0}}
-            known["results"]["untrained"] = untrained
-            write_json(run / "evaluation.json", known)
+            write_evaluation(run, untrained=(30.0 + 2 * seed, 20.0))
     text = report(tmp_path, tmp_path / "runs")
     row = re.search(r"<th scope=\"row\">untrained encoder</th>(.*?)</tr>", text)[1]
-    assert re.findall(r"<td>(.*?)</td>", row)[:3] == ["31.00 ± 1.41", "20.00 ± 0.00", "2"]
+    assert re.findall(r"<td>(.*?)</td>", row)[:4] == ["31.00 ± 1.41", "20.00 ± 0.00", "5", "2"]

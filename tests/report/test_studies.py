@@ -20,7 +20,7 @@ def cells(text):
 
 
 def sections_of(path):
-    return "".join(study_sections(collect([path])[1]))
+    return "".join(study_sections(collect([path]).studies))
 
 
 def test_four_settings(tmp_path):
@@ -51,8 +51,10 @@ def row(seed, value=None, **measures):
 
 def test_comparison(tmp_path):
     rows = [row(0, bg_gap=6.0, worst_group=10.0), row(1, bg_gap=8.0, worst_group=12.0)]
-    write_json(tmp_path / "comparison.json", {"study": "comparison", "rows": rows})
+    value = {"study": "comparison", "settings": {"split": "val"}, "rows": rows}
+    write_json(tmp_path / "comparison.json", value)
     text = sections_of(tmp_path)
+    assert "Background challenge, split val" in text
     assert cells(text)["byol, msr"] == ["50.5 ± 0.7", "40.5 ± 0.7", "2"]
     assert "BG-gap" in text
     assert "byol, msr: 7 ± 1.41, 2 seeds" in text
@@ -90,9 +92,9 @@ def test_runs_in_a_study_are_reported_with_it(tmp_path, file):
     write_json(tmp_path / "other.json", [1])
     write_json(tmp_path / file, {"study": file.removesuffix(".json"), "rows": []})
     write_run(tmp_path / "runs" / "one")
-    runs, studies = collect([tmp_path])
-    assert [run.name for run in runs] == ["one"]
-    assert list(studies[0].results) == [file]
+    found = collect([tmp_path])
+    assert [run.name for run in found.runs] == ["one"]
+    assert list(found.studies[0].results) == [file]
 
 
 def test_measures_of_each_classifier_and_unknown_ones(tmp_path):
@@ -111,6 +113,6 @@ def test_the_challenge_of_runs(tmp_path):
         measures = {"bg_gap": {"linear": 3.0 + 2 * seed}}
         results = {"original": result(60 + 2 * seed)}
         write_json(run / "backgrounds.json", {"results": results, "measures": measures})
-    text = challenge(group(collect([tmp_path])[0]))
+    text = challenge(group(collect([tmp_path]).runs))
     assert "simclr, encoder: 4 ± 1.41, 2 seeds" in text
     assert cells(text)["simclr, encoder"] == ["61.0 ± 1.4", "2"]

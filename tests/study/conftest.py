@@ -72,7 +72,7 @@ def comparison():
 
 @pytest.fixture
 def sweep():
-    rows = [row("simclr", "plain", seed, value=None) for seed in range(3)]
+    rows = [row("simclr", "plain", seed) for seed in range(3)]
     rows += [
         row("simclr", "msr", seed, lift, value=value)
         for value, lift in ((0.1, 0.0), (1.0, 3.0), (10.0, -5.0))

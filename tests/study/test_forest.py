@@ -30,7 +30,7 @@ def test_values_above_and_differences_below(comparison):
         "BG_Random (masks)",
     ]
     assert gap.get_title() == "BG-gap\n(less is better)"
-    assert less.get_xlabel() == "difference to plain (% points)"
+    assert less.get_xlabel() == "difference to plain\n(% points)"
 
 
 def test_less_is_better_where_it_is(comparison):
@@ -46,3 +46,25 @@ def test_less_is_better_where_it_is(comparison):
 def test_no_such_base(comparison):
     with pytest.raises(IclmsrError, match="no row of base method 'dino'"):
         forest(comparison, "dino")
+
+
+def test_another_reference(comparison):
+    rows = [r for r in comparison["rows"] if r["base"] == "simclr"]
+    for row in rows:
+        if row["arm"] == "bg-random":
+            row["arm"] = "plain-equal-time"
+    upper, lower = forest({"rows": rows}, "simclr", wanted=("original",),
+                          reference="plain-equal-time").axes  # fmt: skip
+    assert [text.get_text() for text in lower.get_yticklabels()] == ["MSR"]
+    assert drawn(lower, "D")[0].get_xdata()[0] == pytest.approx(3.75)
+    assert lower.get_xlabel() == "difference to plain, equal time\n(% points)"
+    (band,) = upper.patches
+    assert band.get_x() + band.get_width() / 2 == pytest.approx(58.5833333)
+
+
+def test_without_the_reference_there_are_no_differences(comparison):
+    rows = [row for row in comparison["rows"] if row["arm"] != "plain"]
+    (upper,) = forest({"rows": rows, "settings": {"split": "val"}}, "simclr", kind=None,
+                      wanted=("swap_cosine",)).axes  # fmt: skip
+    assert [text.get_text() for text in upper.get_yticklabels()] == ["MSR", "BG_Random (masks)"]
+    assert "(embeddings, split val)" in upper.figure.get_suptitle()

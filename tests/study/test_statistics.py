@@ -57,6 +57,17 @@ def test_p_against_scipy(seed):
     assert sign_flip_p(values.tolist()) == pytest.approx(known.pvalue)
 
 
+def test_above_20_differences_signs_are_drawn(monkeypatch):
+    values = np.random.default_rng(0).normal(0.4, 1, 21).tolist()
+    drawn = sign_flip_p(values)
+    assert drawn == sign_flip_p(values)
+    assert sign_flip_p([1.0] * 40) == 1 / 100_001
+    assert paired(dict(enumerate(values)), dict.fromkeys(range(21), 0.0)).p == drawn
+    monkeypatch.setattr("iclmsr.study.statistics.MOST_SIGNS", 21)
+    assert drawn == pytest.approx(sign_flip_p(values), abs=0.005)
+    assert drawn > 0.02
+
+
 def test_differences_go_by_seed():
     found = paired({4: 60.0, 1: 70.0, 9: 1.0, 2: 50.0}, {1: 68.0, 2: 51.0, 4: 60.0, 3: 99.0})
     assert found.differences == {1: 2.0, 2: -1.0, 4: 0.0}
@@ -74,7 +85,7 @@ def test_differences_go_by_seed():
         (lambda: paired({0: 1.0}, {1: 1.0}), "a common seed, got [0] and [1]"),
         (lambda: bootstrap_interval([1.0], level=1.0), "level must be in (0, 1), got 1.0"),
         (lambda: bootstrap_interval([1.0], resamples=0), "resamples must be >= 1, got 0"),
-        (lambda: sign_flip_p([1.0] * 21), "at most 20 differences, got 21"),
+        (lambda: sign_flip_p([]), "at least one value, got none"),
     ],
 )
 def test_what_cannot_be_computed(call, message):

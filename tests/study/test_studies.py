@@ -25,10 +25,12 @@ from iclmsr.evaluate.protocol import LinearProbeConfig
 from iclmsr.interruption import Interrupted
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
+from iclmsr.recipes import recipe
 from iclmsr.study import backgrounds, cells, comparison
-from iclmsr.study.arms import ARMS, arm
+from iclmsr.study.arms import ARMS, arm, named_bases
+from iclmsr.study.axis import swept
 from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig, challenge
-from iclmsr.study.comparison import compare, sweep, with_field
+from iclmsr.study.comparison import compare, sweep
 from iclmsr.study.four_settings import four_settings
 from iclmsr.study.show import render
 
@@ -264,7 +266,7 @@ def test_sweep_has_plain_beside_it(tmp_path):
         ("msr", 1),
         ("msr", 3),
     ]
-    assert (tmp_path / "sweep-msr.strata.json").is_file()
+    assert (tmp_path / "sweep-msr.strata-test.json").is_file()
     made = {path.name for path in (tmp_path / "cells").iterdir()}
     values = [TINY.msr.strata, 3]  # the first is the arm as it is
     again = sweep(
@@ -276,10 +278,54 @@ def test_sweep_has_plain_beside_it(tmp_path):
         "simclr_msr_seed-0",
         "simclr_msr_msr.lr_0.5_seed-0",
     }
-    with pytest.raises(IclmsrError, match="unknown field 'msr.stratum'"):
-        sweep({"simclr": TINY}, "msr", "msr.stratum", [1], [0], tmp_path, SETTINGS, say=silent)
-    with pytest.raises(IclmsrError, match="strata must be >= 1, got 0"):
-        with_field(TINY, "msr.strata", 0)
+
+
+@pytest.mark.parametrize(
+    ("arm_name", "axis", "values", "message"),
+    [
+        ("msr", "msr.stratum", [1], "unknown field 'msr.stratum'"),
+        ("msr", "msr.strata", [1, 0], "strata must be >= 1, got 0"),
+        ("msr", "msr.strata", [1, 1], "make the same run twice: 1 and 1"),
+        ("msr", "msr.loss-weight", [1, 1.0], "make the same run twice: 1 and 1.0"),
+        ("msr", "seed", [1], "cannot vary seed"),
+        ("msr", "msr.fraction", [0.1], "under msr.schedule interleaved: pass --msr.schedule epoch"),
+        ("msr", "msr.hidden-dim", [8], "under msr.source static: pass --msr.source features"),
+        ("msr", "msr.cosine-every", [8], "under msr.engine auto: pass --msr.engine free"),
+        ("msr-frozen", "msr.lr", [0.1], "under msr.learnt never: pass --msr.learnt stage-2"),
+        ("msr-joint", "msr.inner-lr", [0.1], "under msr.learnt jointly: pass --msr.learnt stage-2"),
+        ("plain", "msr.lr", [0.1], "needs an arm with the regularizer"),
+        ("bg-random", "msr.lr", [0.1], "needs an arm with the regularizer"),
+        ("msr", "views.background-probability", [0.1], "needs an arm that reads it"),
+        ("msr-one-stratum", "msr.strata", [2], "arm msr-one-stratum sets msr.strata itself"),
+    ],
+)
+def test_an_axis_that_would_be_swept_in_vain(tmp_path, arm_name, axis, values, message):
+    with pytest.raises(IclmsrError, match=message):
+        sweep({"simclr": TINY}, arm_name, axis, values, [0], tmp_path, SETTINGS, say=silent)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_axis_that_is_read_under_other_settings():
+    epoch = replace(TINY, msr=replace(TINY.msr, enabled=True, schedule="epoch"))
+    assert [one.msr.fraction for one in swept(epoch, "msr.fraction", [0.1, 0.5])] == [0.1, 0.5]
+    with pytest.raises(IclmsrError, match="msr.every-steps is not read under msr.schedule epoch"):
+        swept(epoch, "msr.every-steps", [2])
+    jointly = arm("msr-joint", TINY)
+    assert swept(jointly, "msr.lr", [0.1])[0].msr.lr == 0.1
+
+
+def test_bases_have_names_of_their_own_and_one_data_set():
+    def named(*names):
+        return named_bases([recipe(name).config for name in names])
+
+    assert list(named("simclr-synthetic", "byol-synthetic")) == ["simclr", "byol"]
+    ressl = ("ressl-wmse-cifar10", "ressl-native-cifar10")
+    assert list(named(*ressl)) == list(ressl)
+    assert len(named("simclr-stl10", "byol-stl10")) == 2  # normalized otherwise, the same images
+    with pytest.raises(IclmsrError, match="simclr-synthetic and byol-cifar10 have other data"):
+        named("simclr-synthetic", "byol-cifar10")
+    with pytest.raises(IclmsrError, match="recipe byol-cifar10 comes twice"):
+        named("byol-cifar10", "byol-cifar10")
 
 
 def test_arms_change_what_they_say():
@@ -293,8 +339,13 @@ def test_arms_change_what_they_say():
     assert len({repr(arm(name, TINY)) for name in ARMS}) == len(ARMS) - 1  # msr-same is msr
     with pytest.raises(IclmsrError, match="unknown arm 'msr-frosen': did you mean 'msr-frozen'"):
         arm("msr-frosen", TINY)
-    with pytest.raises(IclmsrError, match="needs --time-ratio >= 1"):
-        arm("plain-equal-time", TINY)
+    longer = arm("bg-random-equal-time", replace(TINY, epochs=10), time_ratio=1.2)
+    assert (longer.epochs, longer.views.background) == (12, "random")
+    for ratio in (None, 0.9, float("nan"), float("inf")):
+        with pytest.raises(IclmsrError, match=f"needs --time-ratio >= 1.*got {ratio}"):
+            arm("plain-equal-time", TINY, time_ratio=ratio)
+    with pytest.raises(IclmsrError, match="that adds an epoch to 10, got 1.04"):
+        arm("plain-equal-time", replace(TINY, epochs=10), time_ratio=1.04)
 
 
 class Pixels(nn.Module):

@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from iclmsr.study.statistics import bootstrap_interval
-from iclmsr.study.tables import comparison_table, difference_cell, four_settings_table, sweep_table
+from iclmsr.study.statistics import bootstrap_interval, paired
+from iclmsr.study.tables import (
+    comparison_table,
+    cost_table,
+    difference_cell,
+    four_settings_table,
+    further_tables,
+    sweep_table,
+)
 
 
 def cells(text):
@@ -61,8 +68,71 @@ def test_sweep(sweep):
     assert [key[1] for key in found] == ["value", "plain", "0.1", "1", "10"]
 
 
+def longer(row, arm, lift):
+    """The same run as another arm, its accuracy on the originals so much higher."""
+    original = {"linear": row["results"]["original"]["linear"] + lift}
+    return {**row, "arm": arm, "results": {**row["results"], "original": original}}
+
+
+def test_differences_at_equal_time(comparison):
+    rows = comparison["rows"]
+    rows += [longer(row, "plain-equal-time", 0.5) for row in rows if row["arm"] == "plain"]
+    settings = {"split": "val"}
+    text = comparison_table({**comparison, "settings": settings}, wanted=("original",))
+    assert "**SimCLR**, linear probe, split val." in text
+    simclr = text.split("**BYOL**")[0]
+    _, steps, time = (part.splitlines() for part in simclr.split("SimCLR: less "))
+    assert steps[0] == "plain."
+    assert time[0] == "plain, equal time."
+    arms = [line.split(" | ")[0] for line in time if line.startswith("| ")]
+    assert arms == ["| arm", "| MSR", "| BG_Random (masks)"]
+    assert any(line.startswith("| MSR | +2.0 [+1.5, +2.5], 3 : 0") for line in time)
+    assert any(line.startswith("| plain, equal time | +0.5 ") for line in steps)
+
+
+def test_further_measures(comparison):
+    for row in comparison["rows"]:
+        row["measures"] |= {"background_chance": 12.5, "focus": 0.25, "bg_gap_low": {"linear": 1}}
+        row["measures"]["worst_group"]["linear"]["mean"] = 40.0
+    text = further_tables(comparison)
+    tables = text.split("**SimCLR**, ")
+    heads = [[x for x in part.splitlines() if x.startswith("| arm")] for part in tables[1:]]
+    assert heads[0][0] == "| arm | worst group, % | mean over groups, % |"
+    assert heads[1][0] == "| arm | cosine of twins | focus |"
+    assert "| plain | 40.0 ± 0.0 (3) |" not in text
+    assert "| 40.0 ± 0.0 (3) |" in text
+    assert text.endswith("By chance, 12.5 % of the backgrounds would be told right.")
+    assert further_tables({"rows": []}) == ""
+
+
+def test_what_training_took(comparison):
+    for row in comparison["rows"]:
+        slow = 3.0 if row["seed"] == 0 else 1.0  # the machine was busy with the first seed of MSR
+        row |= {"steps": 100, "seconds": 2.4 * slow if row["arm"] == "msr" else 2.0}
+    found = cells(cost_table(comparison))
+    assert found["SimCLR", "plain"][1:] == ["100", "2.0 ± 0.0 (3)", "20.0 ± 0.0 (3)", "1.00"]
+    assert found["BYOL", "MSR"][4] == "1.20"
+    assert found["BYOL", "MSR"][2] == "4.0 ± 2.8 (3)"
+
+
+def test_sweep_where_plain_has_each_value(sweep):
+    plain = [row for row in sweep["rows"] if "value" not in row]
+    values = (0.1, 1.0)
+    sweep["rows"] = [row for row in sweep["rows"] if row.get("value") in values]
+    sweep["rows"] += [longer({**row, "value": v}, "plain", v) for row in plain for v in values]
+    found = cells(sweep_table(sweep, wanted=("original",)))
+    # seeds 0 and 1: 65 and 67, against 61 and 62.5 at the same value
+    assert found["SimCLR", "1, MSR"][1].startswith("66.0 ± 1.4 (2) / +4.2 [+4.0, +4.5], 2 : 0")
+    assert found["SimCLR", "1, plain"][1] == "60.8 ± 1.8 (3)"
+
+
 def test_no_common_seed():
     assert difference_cell(None) == "-"
+
+
+def test_many_seeds():
+    found = paired(dict.fromkeys(range(25), 3.0), dict.fromkeys(range(25), 2.0))
+    assert difference_cell(found) == "+1.0 [+1.0, +1.0], 25 : 0, p < 0.001"
 
 
 @pytest.mark.parametrize("table", [four_settings_table])

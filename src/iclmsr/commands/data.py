@@ -99,7 +99,8 @@ def _prepare(words: list[str]) -> None:
            iclmsr data prepare --data.source NAME --data.root PATH [options]
 
     Takes the options of `iclmsr pretrain`; those that begin with --data. make a difference.
-    Writes one file a split into $ICLMSR_CACHE or ~/.cache/iclmsr, with 3 S^2 bytes an image of
+    Prepares every split that is there; STL-10's unlabeled images are in pretrain. Writes one file
+    a split into $ICLMSR_CACHE or ~/.cache/iclmsr, with 3 S^2 bytes an image of
     S x S pixels. Does nothing where they are there already and the images have not changed;
     several processes may try at once.
     """
@@ -116,7 +117,11 @@ def _prepare(words: list[str]) -> None:
 
     data = _config(name, words).data
     files = find_files(data)
-    splits = ("pretrain", "train", "test") if files is None or files.has_test else ("pretrain",)
+    splits = ["pretrain", "train"]
+    if files is None or files.has_test:
+        splits.append("test")
+    if files is not None:
+        splits += files.others
     done: set[Path] = set()
     for split in splits:
         path = cache_path(data, split)

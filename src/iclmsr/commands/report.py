@@ -52,7 +52,10 @@ def report_command(words: list[str]) -> None:
     from iclmsr.report.groups import group
     from iclmsr.report.reading import collect
 
-    firsts = [each.runs[0].path for each in group(collect(known.runs)[0])]
+    found = collect(known.runs)
+    for path, why in found.unreadable.items():
+        print(f"left out: {path} cannot be read: {why}")
+    firsts = [each.runs[0].path for each in group(found.runs)]
     missed = {} if known.no_gallery else _galleries(firsts, known)
     write_report(known.runs, known.out, recipes=_recipes(), missed=missed)
     print(f"wrote {known.out}, {known.out.stat().st_size / 1e6:.1f} MB")

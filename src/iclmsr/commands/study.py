@@ -5,13 +5,14 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iclmsr.errors import IclmsrError
-from iclmsr.options import Parser, Verb, group, parse_options
+from iclmsr.options import Parser, Verb, group, only, parse_options, separated
 
 if TYPE_CHECKING:
     from iclmsr.config import PretrainConfig
+    from iclmsr.encoders import LoadedEncoder
     from iclmsr.study.backgrounds import BackgroundsConfig
 
 
@@ -19,31 +20,29 @@ def _backgrounds(words: list[str]) -> None:
     """Judge an encoder on the images with backgrounds taken or exchanged.
 
     usage: iclmsr study backgrounds RUN_OR_ENCODER [--out FILE.json] [--split val] [--data....]
+                                    [--k 5] [--least 10] [--grid 24] [--linear-probe....]
 
     Needs foreground masks (--data.masks; embedded data have them). A linear probe and 5-nn learn
     from the training images as they are, and are tested on every variant of ImageNet-9. Prints
     accuracies, BG-gap, the drop to foregrounds alone, the worst group and what of the embeddings
-    goes with the background; writes all of it to FILE.json, backgrounds.json in the run unless
-    given. The data are those that a run was pretrained on, or what --data... options name.
+    goes with the background; writes all of it to FILE.json: unless given, backgrounds.json in the
+    run, or backgrounds-NAME.json here for an encoder that is no run. The data are those that a run
+    was pretrained on, or what --data... options name; size, mean and std of another encoder's
+    images come with it.
     """
     if not words or words[0].startswith("-"):
         raise IclmsrError("study backgrounds needs an encoder: iclmsr study backgrounds RUN")
     source = words.pop(0)
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path)
-    known, rest = parser.parse_known_args(words)
+    known, rest = _options(words, "--out")
 
-    from iclmsr.encoders import load_encoder
     from iclmsr.files import write_json
-    from iclmsr.study.backgrounds import BackgroundsConfig, challenge
+    from iclmsr.study.backgrounds import challenge
     from iclmsr.study.show import show_backgrounds
 
-    is_run = (Path(source) / "config.json").is_file()
-    default = _settings_of(source)
-    settings = parse_options(BackgroundsConfig, default, rest)
-    found = challenge(load_encoder(source), settings)
+    settings, (encoder,) = _judged([source], rest)
+    out = known.out or _place(source, encoder.name, settings.split)
+    found = challenge(encoder, settings)
     show_backgrounds(found)
-    out = known.out or (Path(source) / "backgrounds.json" if is_run else Path("backgrounds.json"))
     write_json(out, found)
     print(f"wrote {out}")
 
@@ -51,20 +50,24 @@ def _backgrounds(words: list[str]) -> None:
 def _four_settings(words: list[str]) -> None:
     """Train on full images and on foregrounds, test on both; base methods with and without MSR.
 
-    usage: iclmsr study four-settings --recipe NAME [NAME ...] [--seeds 0 1 2] [--out FOLDER]
-                                      [--split val] [options of `iclmsr pretrain`]
+    usage: iclmsr study four-settings --recipe NAME [NAME ...] [--arms plain msr] [--seeds 0 1 2]
+                                      [--out FOLDER] [--split val] [--k 5] [--linear-probe....]
+                                      [options of `iclmsr pretrain`]
 
-    RECIPE names base methods, as simclr-synthetic. The images need masks; --data.filler says what
-    is behind a foreground alone. Every run is kept in FOLDER/cells and made once: stopped, the
-    same command goes on. Writes study.json, study.md and two figures into FOLDER, which is
-    runs/four-settings unless given.
+    RECIPE names base methods, as simclr-synthetic; ARMS are those of `iclmsr study compare`. The
+    images need masks; --data.filler says what is behind a foreground alone. Every run is kept in
+    FOLDER/cells and made once: stopped, the same command goes on. Writes study.json, study.md and
+    figures (four-bars.png, base-and-msr.png) into FOLDER, which is runs/four-settings unless
+    given; with --split val, their names end in -val.
     """
-    known, bases, settings = _study(words, "four-settings")
+    known, rest = _options(words, "--recipe", "--arms", "--seeds", "--out")
+    bases, settings = _runs("four-settings", known, rest, less=("--least", "--grid"))
 
     from iclmsr.study.four_settings import four_settings
 
-    four_settings(bases, known.arms or ["plain", "msr"], known.seeds, known.out, settings)
-    _render(known.out)
+    out = known.out or Path("runs/four-settings")
+    four_settings(bases, known.arms or ["plain", "msr"], known.seeds, out, settings)
+    _render(out)
 
 
 def _compare(words: list[str]) -> None:
@@ -72,43 +75,64 @@ def _compare(words: list[str]) -> None:
 
     usage: iclmsr study compare --recipe NAME [NAME ...] --arms ARM [ARM ...] [--seeds 0 1 2]
                                 [--time-ratio R] [--split val] [--out FOLDER]
+                                [--k 5] [--least 10] [--grid 24] [--linear-probe....]
                                 [options of `iclmsr pretrain`]
 
     ARM: plain, msr; its ablations msr-frozen, msr-joint, msr-one-stratum, msr-fresh, msr-same,
-    msr-no-loss; with masks, bg-remove, bg-random, bg-swaps; and plain-equal-time, the base method
-    for R times as many epochs. Every run is kept in FOLDER/cells and made once. Writes
-    comparison.json, comparison.md and a figure.
+    msr-no-loss; with masks, bg-remove, bg-random, bg-swaps; and any of them with -equal-time behind
+    it, the same for R times as many epochs: with plain-equal-time, all are compared with plain at
+    equal steps and at equal time. R is in the table of what training took. Every run is kept in
+    FOLDER/cells and made once. Writes comparison.json, comparison.md and figures
+    (comparison-BASE.png and others) into FOLDER, which is runs/comparison unless given; with
+    --split val, names begin with comparison-val.
     """
-    known, bases, settings = _study(words, "comparison")
+    known, rest = _options(words, "--recipe", "--arms", "--seeds", "--out", "--time-ratio")
     if not known.arms:
         raise IclmsrError("study compare needs --arms, as --arms plain msr")
+    bases, settings = _runs("compare", known, rest)
 
+    from iclmsr.study.arms import EQUAL_TIME
     from iclmsr.study.comparison import compare
 
-    compare(bases, known.arms, known.seeds, known.out, settings, time_ratio=known.time_ratio)
-    _render(known.out)
+    if known.time_ratio is not None and not any(arm.endswith(EQUAL_TIME) for arm in known.arms):
+        raise IclmsrError(
+            f"--time-ratio {known.time_ratio} is for arms at equal time: add plain-equal-time, or "
+            "leave it out"
+        )
+    out = known.out or Path("runs/comparison")
+    compare(bases, known.arms, known.seeds, out, settings, time_ratio=known.time_ratio)
+    _render(out)
 
 
 def _sweep(words: list[str]) -> None:
-    """Vary one setting of an arm.
+    """Vary one setting of an arm, to choose it on validation images.
 
     usage: iclmsr study sweep --recipe NAME [NAME ...] --axis FIELD --values V [V ...]
-                              [--arms msr] [--seeds 0 1 2] [--split val] [--out FOLDER]
+                              [--arms msr] [--seeds 0 1 2] [--split test] [--out FOLDER]
+                              [--k 5] [--least 10] [--grid 24] [--linear-probe....]
                               [options of `iclmsr pretrain`]
 
     FIELD is an option of `iclmsr pretrain`, as msr.loss-weight, msr.strata, msr.temperature,
-    msr.every-steps or msr.lr. Choose on --split val. Writes sweep-FIELD.json and a figure.
+    msr.every-steps or msr.lr. Values that are no numbers are drawn side by side. Where plain reads
+    FIELD, as optimizer.lr, it is run with each value, too. Judged on the split val unless --split
+    test says otherwise: what is chosen on test images is not judged by them. Writes
+    sweep-FIELD.json, sweep-FIELD.md and a figure into FOLDER, which is runs/sweep unless given;
+    with --split test, their names end in -test.
     """
-    known, bases, settings = _study(words, "sweep")
+    known, rest = _options(words, "--recipe", "--arms", "--seeds", "--out", "--axis", "--values")
     if known.axis is None or not known.values:
         raise IclmsrError("study sweep needs --axis FIELD and --values, as --values 0.1 1 10")
+    if len(known.arms) > 1:
+        raise IclmsrError(f"study sweep varies one arm, got --arms {' '.join(known.arms)}")
+    bases, settings = _runs("sweep", known, rest, split="val")
 
     from iclmsr.study.comparison import sweep
 
     arm = (known.arms or ["msr"])[0]
     values = [_value(word) for word in known.values]
-    sweep(bases, arm, known.axis, values, known.seeds, known.out, settings)
-    _render(known.out)
+    out = known.out or Path("runs/sweep")
+    sweep(bases, arm, known.axis, values, known.seeds, out, settings)
+    _render(out)
 
 
 def _pictures(words: list[str]) -> None:
@@ -129,27 +153,25 @@ def _pictures(words: list[str]) -> None:
             "study pictures begins with encoders, as plain=runs/plain-0 MSR=runs/msr-0, "
             f"got {words[0] if words else 'nothing'!r}"
         )
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("runs/pictures"))
-    known, rest = parser.parse_known_args(words[len(named) :])
+    pairs = [word.split("=", 1) for word in named]
+    names = _once([name for name, _ in pairs], "study pictures")
+    known, rest = _options(words[len(named) :], "--out")
 
-    from iclmsr.encoders import load_encoder
-    from iclmsr.study.backgrounds import BackgroundsConfig
     from iclmsr.study.pictures import draw_pictures
 
-    places = dict(word.split("=", 1) for word in named)
-    default = _settings_of(next(iter(places.values())))
-    settings = parse_options(BackgroundsConfig, default, rest)
-    encoders = {name: load_encoder(place) for name, place in places.items()}
-    for name, numbers in draw_pictures(encoders, settings, known.out).items():
+    settings, encoders = _judged([place for _, place in pairs], rest)
+    out = known.out or Path("runs/pictures")
+    found = draw_pictures(dict(zip(names, encoders, strict=True)), settings, out)
+    for name, numbers in found.items():
         print(f"{name}: {json.dumps(numbers)}")
-    print(f"wrote neighbours.png, saliency.png, variants.png and pictures.json to {known.out}")
+    print(f"wrote neighbours.png, saliency.png, variants.png and pictures.json to {out}")
 
 
 def _show(words: list[str]) -> None:
     """Print a study as far as it is, and draw its figures anew: iclmsr study show FOLDER."""
-    if len(words) != 1:
+    if not words:
         raise IclmsrError("study show needs the folder of a study: iclmsr study show FOLDER")
+    only(words, 1)
     _render(Path(words[0]))
 
 
@@ -168,35 +190,93 @@ def study_command(words: list[str]) -> None:
     group("study", COMMANDS, words)
 
 
-def _study(
-    words: Sequence[str], name: str
-) -> tuple[Namespace, "dict[str, PretrainConfig]", "BackgroundsConfig"]:
-    """What the studies of several runs are asked for with."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--recipe": {"nargs": "+", "default": []},
+    "--arms": {"nargs": "+", "default": []},
+    "--seeds": {"nargs": "+", "type": int, "default": [0, 1, 2, 3, 4]},
+    "--time-ratio": {"type": float},
+    "--axis": {},
+    "--values": {"nargs": "+", "default": []},
+    "--out": {"type": Path},
+}
+
+
+def _options(words: Sequence[str], *names: str) -> tuple[Namespace, list[str]]:
+    """A command's own options, and the words that are left."""
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--recipe", nargs="+", default=[])
-    parser.add_argument("--arms", nargs="+", default=[])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", choices=("test", "val"), default="test")
-    parser.add_argument("--time-ratio", type=float)
-    parser.add_argument("--axis")
-    parser.add_argument("--values", nargs="+", default=[])
-    parser.add_argument("--out", type=Path, default=Path("runs") / name)
-    known, rest = parser.parse_known_args(words)
+    for name in names:
+        parser.add_argument(name, **_OPTIONS[name])
+    return parser.parse_known_args(words)
+
+
+def _runs(
+    command: str,
+    known: Namespace,
+    words: Sequence[str],
+    *,
+    split: Literal["test", "val"] = "test",
+    less: Sequence[str] = (),
+) -> tuple[dict[str, "PretrainConfig"], "BackgroundsConfig"]:
+    """Base methods, and how they are judged; options that both have are the runs'."""
     if not known.recipe:
-        raise IclmsrError(f"study {name} needs --recipe NAME, as --recipe simclr-synthetic")
+        raise IclmsrError(f"study {command} needs --recipe NAME, as --recipe simclr-synthetic")
+    _once(known.arms, "--arms")
+    _once(known.seeds, "--seeds")
 
     from dataclasses import replace
 
     from iclmsr.config import PretrainConfig
     from iclmsr.recipes import recipe
+    from iclmsr.study.arms import named_bases
     from iclmsr.study.backgrounds import BackgroundsConfig
 
-    bases: dict[str, PretrainConfig] = {}
-    for one in known.recipe:
-        config = parse_options(PretrainConfig, recipe(one).config, rest)
-        bases[config.method.name] = config
-    data = replace(next(iter(bases.values())).data, limit=None)
-    return known, bases, BackgroundsConfig(split=known.split, data=data)
+    own, rest = separated(BackgroundsConfig(), PretrainConfig(), words, less=less)
+    bases = named_bases(
+        [parse_options(PretrainConfig, recipe(name).config, rest) for name in known.recipe]
+    )
+    first = next(iter(bases.values()))
+    data = replace(first.data, limit=None)
+    default = BackgroundsConfig(split=split, device=first.device, data=data)
+    return bases, parse_options(BackgroundsConfig, default, own)
+
+
+def _judged(
+    sources: Sequence[str], words: Sequence[str]
+) -> tuple["BackgroundsConfig", list["LoadedEncoder"]]:
+    """Encoders, each of which takes the images, and on which those of the first are judged."""
+    from dataclasses import replace
+
+    from iclmsr.evaluate.settings import data_of, open_encoder
+    from iclmsr.study.backgrounds import BackgroundsConfig
+
+    default = BackgroundsConfig(data=replace(data_of(sources[0]), variant="original"))
+    settings = parse_options(BackgroundsConfig, default, words)
+    encoders = [open_encoder(source) for source in sources]
+    for encoder in encoders:
+        encoder.check_size(settings.data)
+    return settings, encoders
+
+
+def _place(source: str, name: str, split: str) -> Path:
+    """Where the challenge of an encoder goes that nobody has said; never over another split's."""
+    from iclmsr.evaluate.settings import plain
+    from iclmsr.files import read_json
+    from iclmsr.runs import is_run
+
+    run = Path(source) / "backgrounds.json"
+    out = run if is_run(source) else Path(f"backgrounds-{plain(name)}.json")
+    there = read_json(out)["config"]["split"] if out.is_file() else split
+    if there != split:
+        raise IclmsrError(f"{out} was made on the split {there}: pass --out FILE.json")
+    return out
+
+
+def _once(words: list[Any], option: str) -> list[Any]:
+    """The words, none of which comes twice."""
+    for place, word in enumerate(words):
+        if word in words[:place]:
+            raise IclmsrError(f"{option} has {word} twice: name it once")
+    return words
 
 
 def _value(word: str) -> Any:
@@ -205,21 +285,6 @@ def _value(word: str) -> Any:
         return json.loads(word)
     except ValueError:
         return word
-
-
-def _settings_of(source: str) -> "BackgroundsConfig":
-    """The data that a run was pretrained on, with masks; of another encoder, none are known."""
-    from dataclasses import replace
-
-    from iclmsr.config import PretrainConfig, decode
-    from iclmsr.runs import RunFolder
-    from iclmsr.study.backgrounds import BackgroundsConfig
-
-    run = Path(source)
-    if not (run / "config.json").is_file():
-        return BackgroundsConfig()
-    data = decode(PretrainConfig, RunFolder.open(run).config()).data
-    return BackgroundsConfig(data=replace(data, limit=None, variant="original"))
 
 
 def _render(out: Path) -> None:

@@ -5,13 +5,13 @@ They need masks at training time and are what a regularizer without masks is com
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from iclmsr.data.composite import composite, inpainted
+from iclmsr.data.feed import Masked
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.seeds import generator
@@ -22,42 +22,28 @@ GRAY = 128
 REMOVED = -1
 
 
-class Backdrops:
-    """Images of a data set on other images' backgrounds.
+def exchanged(found: Masked, rows: Tensor, donors: Tensor) -> Tensor:
+    """Images on the backgrounds of others.
 
     Args:
-        images: With masks.
-        device: Where views are made.
+        found: M images, their masks, and those of their donors.
+        rows: (B,) int64, which of them are wanted.
+        donors: (B,) int64, on whose background each is put: its own row keeps it as it is, -1
+            puts it on gray.
+
+    Returns:
+        (B, 3, H, W) uint8.
     """
-
-    def __init__(self, images: ImageSet, device: torch.device) -> None:
-        assert images.masks is not None, "backgrounds need masks"
-        self.masks = images.masks.to(device)
-        self.backgrounds = inpainted(images.images, images.masks).to(device)
-
-    def put(self, images: Tensor, index: Tensor, donors: Tensor) -> Tensor:
-        """The images (B, 3, H, W) uint8 at ``index`` on the backgrounds of their donors.
-
-        Args:
-            images: (B, 3, H, W) uint8, on the device.
-            index: (B,) their places in the data set.
-            donors: (B,) int64 places in the data set; an image's own keeps it as it is, -1 puts
-                it on gray.
-
-        Returns:
-            (B, 3, H, W) uint8.
-        """
-        changed = (donors != index).nonzero()[:, 0]
-        if not len(changed):
-            return images
-        index, donors = index[changed], donors[changed]
-        there = self.backgrounds.device
-        behind = self.backgrounds[donors.clamp(min=0).to(there)]
-        behind[(donors == REMOVED).to(there)] = GRAY
-        result = images.clone()
-        changed = changed.to(there)
-        result[changed] = composite(images[changed], self.masks[index.to(there)], behind)
-        return result
+    images = found.images[rows]
+    changed = (donors != rows).nonzero()[:, 0]
+    if not len(changed):
+        return images
+    rows, donors = rows[changed], donors[changed]
+    behind = torch.full_like(images[changed], GRAY)
+    there = donors != REMOVED
+    behind[there] = inpainted(found.images[donors[there]], found.masks[donors[there]])
+    images[changed] = composite(images[changed], found.masks[rows], behind)
+    return images
 
 
 def draw_donors(
@@ -126,8 +112,4 @@ def _swaps(size: int, probability: float, order: Tensor, *, seed: int, epoch: in
 def fingerprint(images: ImageSet | FileSet, *, masks: bool) -> str:
     """What a run's data are known by: images and labels, and their masks where it uses them."""
     known = images.fingerprint()
-    if not masks:
-        return known
-    assert isinstance(images, ImageSet), "checked when the run began"
-    assert images.masks is not None, "checked when the run began"
-    return f"{known}, masks {sha256(images.masks.numpy().data).hexdigest()}"
+    return f"{known}, masks {images.mask_fingerprint()}" if masks else known

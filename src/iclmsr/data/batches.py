@@ -6,10 +6,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iclmsr.data.backdrops import Backdrops, draw_donors
+from iclmsr.data.backdrops import REMOVED, draw_donors, exchanged
 from iclmsr.data.feed import Feed, Held
+from iclmsr.data.file_set import FileSet
+from iclmsr.data.images import ImageSet
 from iclmsr.data.views import ViewConfig, draw_parameters, make_views
+from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
+
+
+def check_masks(images: ImageSet | FileSet, config: ViewConfig) -> None:
+    """Raises unless images have the masks that their views need.
+
+    Args:
+        images: A data set.
+        config: How views are made of it.
+
+    Raises:
+        IclmsrError: Backgrounds are to be exchanged, and there are no masks.
+    """
+    if config.background != "keep" and images.masks is None:
+        raise IclmsrError(
+            f"views.background {config.background} needs images with foreground masks: pass "
+            "--data.masks PATH, or --views.background keep"
+        )
 
 
 class Epoch:
@@ -19,7 +39,8 @@ class Epoch:
     batch can be made at any time, twice, or split, and holds the same numbers.
 
     Args:
-        images: (N, 3, H, W) uint8 on the device where views are made, or what hands them out.
+        images: (N, 3, H, W) uint8 on the device where views are made, or what hands them out,
+            with masks if ``config`` exchanges backgrounds.
         config: How views are made, but for those that it calls weak.
         view_count: V.
         batch_size: B; the N mod B images at the end of the order are left out.
@@ -28,7 +49,6 @@ class Epoch:
         mean: Of each channel, in [0, 1].
         std: Of each channel, > 0.
         part: Which of how many equal parts of each batch to make: a process's own share.
-        backdrops: What exchanges backgrounds, where ``config`` asks for it.
         order: (N,) int64 permutation of the images, made for this seed and epoch, where not any
             will do (:func:`iclmsr.data.shard_order.shard_order`).
     """
@@ -46,7 +66,6 @@ class Epoch:
         std: Sequence[float],
         part: tuple[int, int] = (0, 1),
         order: Tensor | None = None,
-        backdrops: Backdrops | None = None,
     ) -> None:
         self.feed = Held(images, images.device) if isinstance(images, Tensor) else images
         self.batch_size, self.part = batch_size, part
@@ -55,9 +74,9 @@ class Epoch:
         count, (height, width) = self.feed.count, self.feed.size
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
-        self.order, self.backdrops = order, backdrops
+        self.order = order
         self.donors: list[Tensor] = []
-        if backdrops is not None:
+        if config.background != "keep":
             kinds = [own.background for own in self.configs]
             self.donors = draw_donors(
                 kinds, config.background_probability, order, seed=seed, epoch=epoch
@@ -72,7 +91,7 @@ class Epoch:
 
     def expect(self, batches: Sequence[int]) -> None:
         """Says which batches :meth:`views` will be asked for, in this order."""
-        self.feed.expect([self._rows(batch) for batch in batches])
+        self.feed.expect([self._needed(self._rows(batch)) for batch in batches])
 
     def views(self, batch: int) -> list[Tensor]:
         """V views (B / parts, 3, S, S) float32 of this part of the images in batch ``batch``.
@@ -81,14 +100,34 @@ class Epoch:
             Unreadable: An image that is not held in memory cannot be had.
         """
         index = self._rows(batch)
-        images = self.feed.fetch(index)
-        shown = [images] * len(self.configs)
-        if self.backdrops is not None:
-            shown = [self.backdrops.put(images, index, donors[index]) for donors in self.donors]
+        if self.donors:
+            shown = self._exchanged(index)
+        else:
+            shown = [self.feed.fetch(index)] * len(self.configs)
         return [
             make_views(seen, drawn.take(index), own, mean=self.mean, std=self.std)
             for seen, drawn, own in zip(shown, self.parameters, self.configs, strict=True)
         ]
+
+    def _exchanged(self, index: Tensor) -> list[Tensor]:
+        """The images (B / parts, 3, H, W) uint8 at ``index`` as each view is to show them."""
+        needed = self._needed(index)
+        found = self.feed.fetch_masked(needed)
+        rows = torch.searchsorted(needed, index).to(found.images.device)
+        shown = []
+        for donors in self.donors:
+            own = donors[index]
+            at = torch.searchsorted(needed, own).where(own != REMOVED, REMOVED)
+            shown.append(exchanged(found, rows, at.to(rows.device)))
+        return shown
+
+    def _needed(self, index: Tensor) -> Tensor:
+        """Places of all images that the views of those at ``index`` are made of."""
+        if not self.donors:
+            return index
+        needed = torch.cat([index, *(donors[index] for donors in self.donors)])
+        there: Tensor = torch.unique(needed[needed != REMOVED])
+        return there
 
     def _rows(self, batch: int) -> Tensor:
         """Places (B / parts,) in the data set of this part of a batch."""

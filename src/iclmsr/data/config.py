@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from iclmsr.data.jpeg import Decoder
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.variants import Filler, Variant
 from iclmsr.errors import IclmsrError
@@ -40,7 +41,8 @@ class DataConfig:
     limit: int | None = None
     """Use only so many training images, drawn at random, >= 1; None uses all."""
     labels: bool = True
-    """Whether folders are classes; if not, images at any depth are read without labels."""
+    """Whether folders are classes; if not, images at any depth are read without labels. Of images
+    in other files, too, no label is kept."""
     class_list: Path | None = None
     """A text file that names the classes to use, one a line; None uses all."""
     masks: str | Path | None = None
@@ -66,6 +68,10 @@ class DataConfig:
     workers: int | None = None
     """Processes that decode what is not held in memory, >= 0; 0 is done by the process that
     trains, None takes as many as there are cores. It changes no number."""
+    decoder: Decoder = "pillow"
+    """What makes images of JPEG files: pillow; torchvision, up to twice as fast, a few grey levels
+    apart; nvjpeg, an NVIDIA GPU, for images that stay on disk. Files that are turned, CMYK, damaged
+    or of other formats are Pillow's in any case."""
     variant: Variant = "original"
     """What is shown of images with foreground masks, as in ImageNet-9: only_fg, the background
     filled; only_bg_b, only_bg_t, the foreground's box black or tiled with background; no_fg, the

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from iclmsr.data.jpeg import Decoder, by_torchvision, is_plain
 from iclmsr.data.trees import Content
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -21,6 +22,10 @@ FOREGROUND = 128
 
 class Unusable(Exception):
     """Says what is the matter with a file, in the words that follow its name."""
+
+
+class FaintMask(UserWarning):
+    """A mask that has values, but none that counts as foreground."""
 
 
 class Picture(NamedTuple):
@@ -38,11 +43,17 @@ class Picture(NamedTuple):
 
 
 @contextlib.contextmanager
-def careful() -> Iterator[None]:
-    """Within it, images of absurd size are errors; other remarks of Pillow's are passed over."""
+def careful(*shown: type[Warning]) -> Iterator[None]:
+    """Within it, images of absurd size are errors; other remarks on files are passed over.
+
+    Args:
+        shown: Remarks that are not, each of them once.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # files that it reads all the same
+        warnings.simplefilter("ignore")  # files that Pillow reads all the same
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for kind in shown:
+            warnings.simplefilter("default", kind)
         yield
 
 
@@ -63,6 +74,23 @@ def open_image(content: Content) -> Picture:
         raise Unusable(f"does not decode ({_reason(error)})") from error
 
 
+def plain_size(content: Content) -> tuple[int, int] | None:
+    """Width and height of a JPEG that needs no more than decoding; None of other files.
+
+    Args:
+        content: The file, or why it could not be read.
+
+    Raises:
+        Unusable: As :func:`open_image`, of what shows before pixels are decoded.
+    """
+    try:
+        with _opened(content) as file:
+            assert isinstance(content, bytes), "it has been opened"
+            return file.size if is_plain(file, content) else None
+    except Exception as error:  # as above
+        raise Unusable(f"does not decode ({_reason(error)})") from error
+
+
 def upright(image: Image.Image) -> Image.Image:
     """An image of any mode and orientation in RGB, turned as its EXIF data say.
 
@@ -77,25 +105,45 @@ def upright(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def fitted(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """An RGB image resized by its short side and cropped at the centre, (3, S, S).
+def fitted(
+    image: Image.Image,
+    image_size: int,
+    decoder: Decoder = "pillow",
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """An image resized by its short side and cropped at the centre.
 
     Args:
         image: Of any size.
-        image_size: S, pixels, > 0; bicubic, antialiased. An image of this size stays as it is.
+        image_size: S, pixels, > 0; antialiased. An image of this size stays as it is.
+        decoder: All but Pillow crop at whole pixels, it at halves, too.
+        resampling: Pillow's filter.
     """
-    if image.size != (image_size, image_size):
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
+    if image.size == (image_size, image_size):
+        return image
+    side = min(image.size)
+    left, top = ((length - side) / 2 for length in image.size)
+    if decoder != "pillow":
+        left, top = left // 1, top // 1
+    box = (left, top, left + side, top + side)
+    return image.resize((image_size, image_size), resampling, box=box)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels (3, H, W) of an RGB image."""
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def decode_image(content: Content, image_size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def decode_image(
+    content: Content, image_size: int, decoder: Decoder = "pillow"
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The pixels of an image file, whatever its format, mode and orientation.
 
     Args:
         content: The file, or why it could not be read.
         image_size: Height and width of the result, pixels, > 0. An image of another size is
             resized by its short side (bicubic, antialiased) and cropped at the centre.
+        decoder: Of JPEGs, on the processor; Pillow decodes what another one refuses.
 
     Returns:
         The image (3, image_size, image_size), and the width and height that it had, upright.
@@ -103,12 +151,22 @@ def decode_image(content: Content, image_size: int) -> tuple[NDArray[np.uint8], 
     Raises:
         Unusable: The file is not an image, is damaged or too large.
     """
+    size = None if decoder == "pillow" else plain_size(content)
+    if size is not None:
+        assert isinstance(content, bytes), "it has been opened"
+        pixels = by_torchvision(content, image_size)
+        if pixels is not None:
+            return pixels.numpy(), size
     image = open_image(content).image
-    return fitted(image, image_size), image.size
+    return pixels_of(fitted(image, image_size, decoder)), image.size
 
 
 def decode_mask(
-    content: Content, name: str, image_size: int, size: tuple[int, int]
+    content: Content,
+    name: str,
+    image_size: int,
+    size: tuple[int, int],
+    decoder: Decoder = "pillow",
 ) -> NDArray[np.bool_]:
     """The foreground of an image, resized and cropped as :func:`decode_image` does.
 
@@ -117,12 +175,14 @@ def decode_mask(
         name: Its name, for messages.
         image_size: Height and width of the result, pixels, > 0.
         size: Width and height of the image file, upright; the mask has the same.
+        decoder: Of the image.
 
     Returns:
         (image_size, image_size); a pixel is foreground if half of its area is.
 
     Raises:
-        Unusable: The file is missing, not an image, damaged, or of another size.
+        Unusable: The file is missing, not an image, damaged, or of another size. FaintMask, a
+            warning: no pixel is foreground, yet not all of them are 0.
     """
     if isinstance(content, FileNotFoundError):
         raise Unusable(f"has no mask {name}")
@@ -135,9 +195,16 @@ def decode_mask(
         raise Unusable(
             f"is {size[0]} x {size[1]} pixels, but its mask {name} {found[0]} x {found[1]}"
         )
+    largest = int(np.asarray(mask).max())
+    if 0 < largest < FOREGROUND:
+        warnings.warn(
+            f"a mask has no value above {largest}: {FOREGROUND} and more is foreground, write 255 "
+            "for it",
+            FaintMask,
+            stacklevel=2,
+        )
     mask = mask.point(lambda value: 255 if value >= FOREGROUND else 0)
-    if size != (image_size, image_size):
-        mask = ImageOps.fit(mask, (image_size, image_size), Image.Resampling.BOX)
+    mask = fitted(mask, image_size, decoder, Image.Resampling.BOX)
     return np.asarray(mask) >= FOREGROUND
 
 

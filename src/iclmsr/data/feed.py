@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,13 +25,26 @@ from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from iclmsr.data.file_set import Decoded, FileSet, Unreadable, decode
+from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.single import Reader
+from iclmsr.data.jpeg import Decoder
 
 PIECE = 32
 """Images that a worker decodes at a time."""
 BATCHES_AHEAD = 2
+
+
+class Masked(NamedTuple):
+    """Images and their foreground masks.
+
+    Attributes:
+        images: (B, 3, H, W) uint8.
+        masks: (B, H, W) bool, true on the foreground.
+    """
+
+    images: Tensor
+    masks: Tensor
 
 
 class Feed(ABC):
@@ -49,7 +62,7 @@ class Feed(ABC):
 
     @abstractmethod
     def expect(self, batches: Sequence[Tensor]) -> None:
-        """Says for what :meth:`fetch` will be called, in this order, so that it is there early.
+        """Says what will be fetched, in this order, so that it is there early.
 
         Args:
             batches: Indices (B,) of each batch; what was expected before is forgotten.
@@ -62,6 +75,10 @@ class Feed(ABC):
         Raises:
             Unreadable: An image does not decode, or the workers were lost.
         """
+
+    @abstractmethod
+    def fetch_masked(self, index: Tensor) -> Masked:
+        """As :meth:`fetch`, with the masks, which the set has."""
 
     @abstractmethod
     def close(self) -> None:
@@ -85,10 +102,11 @@ class Held(Feed):
     Args:
         images: (N, 3, H, W) uint8.
         device: Where batches go.
+        masks: (N, H, W) bool, or None.
     """
 
-    def __init__(self, images: Tensor, device: torch.device) -> None:
-        self.count, self.device = len(images), device
+    def __init__(self, images: Tensor, device: torch.device, masks: Tensor | None = None) -> None:
+        self.count, self.device, self.masks = len(images), device, masks
         self.size = (images.shape[-2], images.shape[-1])
         there = device.type != "cuda" or 2 * images.nbytes <= torch.cuda.mem_get_info(device)[0]
         self.images = images.to(device) if there else images
@@ -98,7 +116,12 @@ class Held(Feed):
 
     def fetch(self, index: Tensor) -> Tensor:
         """The images at ``index``."""
-        return self.images[index.to(self.images.device)].to(self.device)
+        return self.images.index_select(0, index.to(self.images.device)).to(self.device)
+
+    def fetch_masked(self, index: Tensor) -> Masked:
+        """They and their masks."""
+        assert self.masks is not None, "the set has masks"
+        return Masked(self.fetch(index), self.masks[index].to(self.device))
 
     def close(self) -> None:
         """There are none."""
@@ -130,6 +153,15 @@ class Streamed(Feed):
 
     def fetch(self, index: Tensor) -> Tensor:
         """The images at ``index``."""
+        return self.files.view(self._planes(index)[:, :3])
+
+    def fetch_masked(self, index: Tensor) -> Masked:
+        """They and their masks, whole even if the set is ``centred``."""
+        planes = self._planes(index)
+        return Masked(planes[:, :3], planes[:, 3].bool())
+
+    def _planes(self, index: Tensor) -> Tensor:
+        """What was decoded of the images at ``index``, (B, P, S, S), see :class:`Decoded`."""
         files, parts = self.files, _pieces(index)
         decoded: Iterator[Decoded]
         if self.expected and torch.equal(self.expected[0], index):
@@ -138,14 +170,16 @@ class Streamed(Feed):
             self.expected.popleft()
             decoded = itertools.islice(self.pieces, len(parts))
         else:
-            decoded = (decode(files.readers(part), files.image_size) for part in parts)
-        images = torch.empty(len(index), 3, *self.size, dtype=torch.uint8, device=self.device)
-        for rows, part, piece in zip(_pieces(images), parts, decoded, strict=True):
-            rows.copy_(files.mended(piece, part), non_blocking=True)
+            how = files.image_size, files.decoder
+            decoded = (decode(files.tasks(part), *how) for part in parts)
+        count = 3 if files.masks is None else 4
+        planes = torch.empty(len(index), count, *self.size, dtype=torch.uint8, device=self.device)
+        for rows, part, piece in zip(_pieces(planes), parts, decoded, strict=True):
+            rows.copy_(files.mended(piece, part, self.device), non_blocking=True)
             del piece
         with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
             shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
-        return files.view(images)
+        return planes
 
     def close(self) -> None:
         """Ends the workers; those that are at work finish their piece."""
@@ -185,7 +219,7 @@ class Streamed(Feed):
         context.set_forkserver_preload([__name__])
         ahead = BATCHES_AHEAD * -(-batch // PIECE)
         return DataLoader[Decoded](
-            _Files(self.files.image_size),
+            _Files(self.files.image_size, self.files.decoder),
             batch_sampler=_Tasks(self.files),
             collate_fn=_as_it_is,
             num_workers=self.workers,
@@ -205,19 +239,19 @@ class _Tasks:
         self.files = files
         self.batches: list[Tensor] = []
 
-    def __iter__(self) -> Iterator[list[Reader]]:
+    def __iter__(self) -> Iterator[list[Task]]:
         for batch in self.batches:
-            yield from map(self.files.readers, _pieces(batch))
+            yield from map(self.files.tasks, _pieces(batch))
 
 
 class _Files(Dataset[Decoded]):
-    """What a worker knows: how large images are; the files come with each task."""
+    """What a worker knows: how large images are and what decodes; the files come with each task."""
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    def __init__(self, image_size: int, decoder: Decoder) -> None:
+        self.image_size, self.decoder = image_size, decoder
 
-    def __getitems__(self, readers: list[Reader]) -> Decoded:
-        return decode(readers, self.image_size, shared=True)
+    def __getitems__(self, tasks: list[Task]) -> Decoded:
+        return decode(tasks, self.image_size, self.decoder, shared=True)
 
 
 def _pieces(rows: Tensor) -> list[Tensor]:
@@ -259,7 +293,7 @@ def feed_of(images: ImageSet | FileSet, device: torch.device, workers: int | Non
     torch.Size([2, 3, 2, 2])
     """
     if isinstance(images, ImageSet):
-        return Held(images.images, device)
+        return Held(images.images, device, images.masks)
     if workers is None:
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers = max(len(os.sched_getaffinity(0)) // ranks, 1)

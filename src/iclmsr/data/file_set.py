@@ -5,21 +5,22 @@ import copy
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from iclmsr.data.decode import Unusable, careful, decode_image
+from iclmsr.data.decoded import Decoded, Task, Unreadable, decode, finish
 from iclmsr.data.draw import Draw
+from iclmsr.data.folder import mask_name
+from iclmsr.data.jpeg import Decoder
 from iclmsr.data.listing import Listing
 from iclmsr.data.resize import centre_pixels
 from iclmsr.data.shard_order import shard_order
 from iclmsr.data.shards import ShardTree
-from iclmsr.data.single import Reader
-from iclmsr.errors import IclmsrError
+from iclmsr.data.single import Missing, Reader
+from iclmsr.data.trees import Tree
 
 MEMORY_SHARE = 1 / 4
 """A set that takes more of the machine's memory than this stays in its files, unless told."""
@@ -28,59 +29,6 @@ SHARDS_MIXED = 8
 FINGERPRINT = "files-"
 """How the fingerprint of a set in files begins."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-class Unreadable(IclmsrError):
-    """An image, or the processes that decode them, failed in the middle of the work.
-
-    Args:
-        message: What happened and what to do.
-        options: Options that a run needs to go on all the same.
-    """
-
-    def __init__(self, message: str, options: str = "") -> None:
-        super().__init__(message)
-        self.options = options
-
-
-class Decoded(NamedTuple):
-    """What became of some files.
-
-    Attributes:
-        images: (B, 3, S, S) uint8; the rows in ``failed`` hold nothing.
-        failed: What is the matter with each file that does not decode, by its row.
-    """
-
-    images: Tensor
-    failed: dict[int, str]
-
-
-def decode(readers: Sequence[Reader], image_size: int, *, shared: bool = False) -> Decoded:
-    """Reads and decodes files, whatever becomes of each.
-
-    Args:
-        readers: B files.
-        image_size: S, height and width of the result, pixels, > 0.
-        shared: Whether the result lies in memory that another process can see.
-
-    Raises:
-        Unreadable: A shard cannot be fetched.
-
-    Source: :func:`iclmsr.data.decode.decode_image`, bit for bit. Departure: none.
-    """
-    images = torch.empty(len(readers), 3, image_size, image_size, dtype=torch.uint8)
-    if shared:
-        images.share_memory_()  # type: ignore[no-untyped-call]
-    rows, failed = images.numpy(), {}
-    with careful():
-        for row, reader in enumerate(readers):
-            try:
-                rows[row] = decode_image(reader(), image_size)[0]
-            except Unusable as error:
-                failed[row] = str(error)
-            except IclmsrError as error:  # of the place that many files are in
-                raise Unreadable(str(error)) from error
-    return Decoded(images, failed)
 
 
 class FileSet:
@@ -94,6 +42,9 @@ class FileSet:
         image_size: S, height and width that images are decoded to, pixels, > 0.
         on_corrupt: What to do about an image that does not decode: raise, or take another one.
         draw: Which of the images.
+        masks: Masks under the images' own paths, but with ``.png`` at the end; an image without
+            its mask counts as one that does not decode.
+        decoder: Of JPEGs.
 
     Attributes:
         image_size: S.
@@ -112,17 +63,20 @@ class FileSet:
         image_size: int,
         on_corrupt: Literal["error", "skip"],
         draw: Draw,
+        masks: Tree | None = None,
+        decoder: Decoder = "pillow",
     ) -> None:
         chosen = draw.indices(len(listing.files))
         self.tree, self.files = listing.tree, [listing.files[index] for index in chosen]
         self.labels = torch.tensor([listing.labels[index] for index in chosen])
         self.classes, self.image_size = listing.classes, image_size
+        self.masks, self.decoder = masks, decoder
         self.strict = on_corrupt == "error"
         self.instead: dict[int, int] = {}
         self.resize: int | None = None
         self.crop: int | None = None
         self._fingerprint = ""
-        self.tree.reader(self.files[0])  # to complain at once
+        self._task(0)  # to complain at once
 
     def __len__(self) -> int:
         return len(self.files)
@@ -133,15 +87,24 @@ class FileSet:
         return tuple(self.tree.where(self.files[index]) for index in sorted(self.instead))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes in bytes and labels, and of S; not of the pixels."""
+        """SHA-256 of the files' names, sizes in bytes and labels, and of S; not of the pixels.
+
+        With another decoder than Pillow, also of its name.
+        """
         if not self._fingerprint:
             digest = hashlib.sha256(str(self.image_size).encode())
             for name in self.files:
                 size = self.tree.reader(name).size
                 digest.update(f"\0{name}\0{size}".encode("utf-8", "surrogateescape"))
             digest.update(self.labels.numpy().data)
+            digest.update(b"" if self.decoder == "pillow" else self.decoder.encode())
             self._fingerprint = FINGERPRINT + digest.hexdigest()
         return self._fingerprint
+
+    def mask_fingerprint(self) -> str:
+        """SHA-256 of the sizes of the masks' files, in bytes."""
+        sizes = [self._mask(name)[0].size for name in self.files]
+        return hashlib.sha256(repr(sizes).encode()).hexdigest()
 
     def order(self, generator: torch.Generator, *, ranks: int = 1, batch_size: int = 1) -> Tensor:
         """A random order of all images, (N,).
@@ -171,23 +134,46 @@ class FileSet:
         """Decoded images (B, 3, S, S) as they are seen; the same unless ``centred``."""
         return centre_pixels(images, self.resize, self.crop)
 
-    def readers(self, index: Tensor) -> list[Reader]:
-        """The files of the images at ``index`` (B,), or of those in their places."""
-        places = (self.instead.get(place, place) for place in index.tolist())
-        return [self.tree.reader(self.files[place]) for place in places]
+    def tasks(self, index: Tensor) -> list[Task]:
+        """How to decode the images at ``index`` (B,), or those in their places."""
+        return [self._task(self.instead.get(place, place)) for place in index.tolist()]
 
-    def mended(self, decoded: Decoded, index: Tensor) -> Tensor:
-        """The decoded images at ``index`` (B,), with others in the place of those that failed.
+    def mended(self, decoded: Decoded, index: Tensor, device: torch.device) -> Tensor:
+        """The decoded planes of the images at ``index`` (B,), with others for those that failed.
+
+        Args:
+            decoded: Of :func:`iclmsr.data.decoded.decode`.
+            index: (B,) places in the set.
+            device: Where they are needed.
+
+        Returns:
+            (B, P, S, S) uint8, on a GPU only if that decoded some of them.
 
         Raises:
             Unreadable: One failed, and no other may or can take its place.
         """
+        decoded = finish(decoded, device)
         for row, why in decoded.failed.items():
-            decoded.images[row] = self._other(int(index[row]), why)
-        return decoded.images
+            decoded.planes[row] = self._other(int(index[row]), why, device)
+        return decoded.planes
 
-    def _other(self, place: int, why: str) -> Tensor:
-        """The image that takes the place of one that does not decode."""
+    def _task(self, place: int) -> Task:
+        """How to decode one image."""
+        name = self.files[place]
+        mask = (None, "") if self.masks is None else self._mask(name)
+        return Task(self.tree.reader(name), *mask)
+
+    def _mask(self, image: str) -> tuple[Reader, str]:
+        """The file of an image's mask, and what to call it."""
+        assert self.masks is not None, "there are masks"
+        name = mask_name(image)
+        try:
+            return self.masks.reader(name), self.masks.where(name)
+        except (FileNotFoundError, KeyError):  # of shards, of an archive
+            return Missing(), self.masks.where(name)
+
+    def _other(self, place: int, why: str, device: torch.device) -> Tensor:
+        """The planes of the image that takes the place of one that does not decode."""
         where = self.tree.where(self.files[self.instead.get(place, place)])
         if self.strict:
             raise Unreadable(
@@ -199,14 +185,14 @@ class FileSet:
             other = (place + step) % len(self)
             if other in self.instead:
                 continue
-            decoded = decode([self.tree.reader(self.files[other])], self.image_size)
+            decoded = finish(decode([self._task(other)], self.image_size, self.decoder), device)
             if not decoded.failed:
                 self.instead[place] = other
                 warnings.warn(
                     f"{where} {why}: {self.tree.where(self.files[other])} takes its place",
                     stacklevel=2,
                 )
-                return decoded.images[0]
+                return decoded.planes[0]
         raise Unreadable(f"not one image in {self.tree.where('')} decodes: {where} {why}")
 
 

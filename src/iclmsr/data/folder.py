@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files, and their masks, as a set in memory."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -11,12 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from iclmsr.data.decode import Unusable, decode_image, decode_mask
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_image, decode_mask
 from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
+from iclmsr.data.jpeg import Decoder
 from iclmsr.data.listing import Listing
 from iclmsr.data.trees import Content, Tree
 from iclmsr.errors import IclmsrError
@@ -29,6 +28,7 @@ def read_images(
     on_corrupt: Literal["error", "skip"],
     draw: Draw,
     masks: Tree | None = None,
+    decoder: Decoder = "pillow",
 ) -> ImageSet:
     """The images of a listing, or some of them, in its order; no others are decoded.
 
@@ -41,17 +41,17 @@ def read_images(
         draw: Which of the images.
         masks: Masks under the images' own paths, but with ``.png`` at the end; 0 is background,
             128 and more foreground.
+        decoder: Of JPEGs, on the processor.
 
     Raises:
         IclmsrError: An image or a mask does not decode, or too few images are left.
     """
     order = draw.order(len(listing.files))
-    files = _Files(listing, masks, draw.limit or len(order), image_size, on_corrupt == "error")
+    count, strict = draw.limit or len(order), on_corrupt == "error"
+    files = _Files(listing, masks, count, image_size, strict, decoder)
     row_of: dict[int, int] = {}
     free = list(range(len(files.images)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's remarks on files that it reads all the same
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with careful(FaintMask):
         while free and order:
             batch, order = sorted(order[: len(free)]), order[len(free) :]
             rows = dict(zip(batch, free, strict=False))
@@ -115,9 +115,15 @@ class _Files:
     """
 
     def __init__(
-        self, listing: Listing, masks: Tree | None, rows: int, size: int, strict: bool
+        self,
+        listing: Listing,
+        masks: Tree | None,
+        rows: int,
+        size: int,
+        strict: bool,
+        decoder: Decoder,
     ) -> None:
-        self.listing, self.tree, self.strict = listing, masks, strict
+        self.listing, self.tree, self.strict, self.decoder = listing, masks, strict, decoder
         self.images = np.empty((rows, 3, size, size), np.uint8)
         self.masks = None if masks is None else np.empty((rows, size, size), np.bool_)
         self.failed: set[int] = set()
@@ -130,7 +136,7 @@ class _Files:
         for name, content in self.listing.tree.contents(index_of):
             index = index_of[name]
             try:
-                pixels, sizes[index] = decode_image(content, self.images.shape[-1])
+                pixels, sizes[index] = decode_image(content, self.images.shape[-1], self.decoder)
             except Unusable as error:
                 self._leave_out(index, error)
             else:
@@ -154,7 +160,7 @@ class _Files:
             for index in wanted.pop(name, []):
                 try:
                     masks[rows[index]] = decode_mask(
-                        content, tree.where(name), masks.shape[-1], sizes[index]
+                        content, tree.where(name), masks.shape[-1], sizes[index], self.decoder
                     )
                 except Unusable as error:
                     self._leave_out(index, error)

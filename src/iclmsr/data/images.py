@@ -55,3 +55,8 @@ class ImageSet:
         for tensor in (self.images, self.labels):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+    def mask_fingerprint(self) -> str:
+        """SHA-256 of the masks, which there are."""
+        assert self.masks is not None, "the set has masks"
+        return hashlib.sha256(self.masks.contiguous().numpy().data).hexdigest()

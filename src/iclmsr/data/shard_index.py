@@ -65,18 +65,20 @@ class Index:
         classes: The class names in the order of the labels, by the folder of a split, which is
             empty where there are no splits.
         shards: One after the other.
+        backgrounds: The file ``backgrounds.csv`` beside the images; empty if there is none.
     """
 
     stamp: str
     classes: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...]
+    backgrounds: str = ""
 
 
 def encode_index(index: Index) -> bytes:
     """The index as JSON with a checksum of its own.
 
     >>> decode_index(encode_index(Index("", {}, ())), "here")
-    Index(stamp='', classes={}, shards=())
+    Index(stamp='', classes={}, shards=(), backgrounds='')
     """
     content = {
         "stamp": index.stamp,
@@ -84,6 +86,8 @@ def encode_index(index: Index) -> bytes:
         "columns": Sample._fields,
         "shards": [shard._asdict() for shard in index.shards],
     }
+    if index.backgrounds:
+        content["backgrounds"] = index.backgrounds
     text = _compact(content)
     head = {"format": FORMAT, "version": VERSION, "sha256": _sha256(text)}
     return f'{_compact(head)[:-1]},"content":{text}}}\n'.encode()
@@ -112,7 +116,8 @@ def decode_index(text: bytes, where: str) -> Index:
         if _sha256(_compact(content)) != value["sha256"]:
             raise ValueError("its content does not have its SHA-256")
         classes = {folder: tuple(names) for folder, names in content["classes"].items()}
-        return Index(content["stamp"], classes, tuple(map(decode_shard, content["shards"])))
+        shards = tuple(map(decode_shard, content["shards"]))
+        return Index(content["stamp"], classes, shards, content.get("backgrounds", ""))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise IclmsrError(

@@ -7,19 +7,14 @@ import hashlib
 import json
 import os
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import torch
-
 from iclmsr.data.folder import mask_name
-from iclmsr.data.listing import FOLDERS, Listing, Rules, classes_of, images_in, list_folder
+from iclmsr.data.listing import FOLDERS, Rules
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import (
-    FIRST,
     NAME,
     Index,
     Sample,
@@ -28,24 +23,22 @@ from iclmsr.data.shard_index import (
     decode_shard,
     encode_index,
 )
-from iclmsr.data.trees import Folder, Tree
+from iclmsr.data.shard_plan import (
+    BLOCK,
+    Plan,
+    backgrounds_of,
+    listings_of,
+    looks_of,
+    padded,
+    plans_of,
+)
+from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
-from iclmsr.seeds import generator
+from iclmsr.files import unwritable, write_atomic
 
-BLOCK = tarfile.BLOCKSIZE
 JOURNAL = ".shards.jsonl"
 SHARD_SIZE = 256 << 20
-Looks = dict[str, tuple[int, int]]
-"""A file's size in bytes, and a number that changes with its content."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One shard: its name, and the images in it with their keys and labels."""
-
-    name: str
-    images: list[tuple[str, str, int]] = field(default_factory=list)
+EVERYTHING = Rules(FOLDERS)
 
 
 def shard(
@@ -53,7 +46,7 @@ def shard(
     out: Path,
     *,
     masks: Tree | None = None,
-    apart: str = "",
+    rules: Rules = EVERYTHING,
     shard_size: int = SHARD_SIZE,
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
@@ -62,15 +55,16 @@ def shard(
 
     ``SPLIT/000000.tar`` and so on, where there are folders of splits: members ``KEY.jpg`` (or what
     the file's suffix is), ``KEY.cls`` with the label as text, ``KEY.mask.png``; files as they are,
-    in an order drawn at random. ``index.json`` comes last. The same data and settings give the
-    same bytes. A run that was stopped goes on where it was: shards that are there and have the
-    right SHA-256 are kept. An archive is read once, and then once more for each shard.
+    in an order drawn at random. ``index.json`` comes last, and has ``backgrounds.csv`` in it. The
+    same data and settings give the same bytes. A run that was stopped goes on where it was: shards
+    that are there and have the right SHA-256 are kept. An archive is read once, and then once more
+    for each shard.
 
     Args:
         tree: The images, as :func:`iclmsr.data.listing.list_folder` reads them.
         out: The folder to make; it is empty or has shards of the same data and settings.
         masks: Masks under the images' own paths, but with ``.png`` at the end.
-        apart: A folder in the tree that holds no images, but masks; empty if there is none.
+        rules: How the tree is read.
         shard_size: The largest size of a shard, bytes, >= 1; one that has a single image may be
             larger. A shard is made in memory.
         seed: Of the order.
@@ -84,13 +78,14 @@ def shard(
         raise IclmsrError(f"--shard-size must be >= 1 byte, got {shard_size}")
     if out.resolve().is_relative_to(tree.place.resolve()):
         raise IclmsrError(f"{printable(out)} lies in the images' own folder: choose another one")
-    listings = _listings(tree, apart)
+    listings = listings_of(tree, rules)
     images = [name for listing in listings.values() for name in listing.files]
-    looks = _looks(tree, images)
-    drawn = {} if masks is None else _looks(masks, [mask_name(name) for name in images])
-    text = repr((shard_size, seed, sorted(looks.items()), sorted(drawn.items())))
+    looks = looks_of(tree, images)
+    drawn = {} if masks is None else looks_of(masks, [mask_name(name) for name in images])
+    backgrounds = backgrounds_of(tree, images)
+    text = repr((shard_size, seed, sorted(looks.items()), sorted(drawn.items()))) + backgrounds
     stamp = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    plans = list(_plans(listings, looks, drawn, shard_size, seed))
+    plans = list(plans_of(listings, looks, drawn, shard_size, seed))
     with _journal(out, stamp) as (known, journal):
         shards = []
         for number, plan in enumerate(plans, start=1):
@@ -101,78 +96,13 @@ def shard(
                 say(f"wrote {plan.name}, {number} of {len(plans)}: {done.bytes:,} bytes")
             shards.append(done)
         classes = {folder: listing.classes for folder, listing in listings.items()}
-        index = Index(stamp, classes, tuple(shards))
+        index = Index(stamp, classes, tuple(shards), backgrounds)
         write_atomic(out / NAME, encode_index(index))
         (out / JOURNAL).unlink()
     return index
 
 
-def _listings(tree: Tree, apart: str) -> dict[str, Listing]:
-    """The images by the folder of their split; whatever may be one is."""
-    inside = tree.folders()
-    names = [name for group in FOLDERS.values() for name in group if name in inside]
-    rules = Rules(FOLDERS, apart=apart)
-    if not names:
-        return {"": list_folder(tree, "train", rules)}
-    return {name: _listing(tree, name, rules) for name in names}
-
-
-def _listing(tree: Tree, folder: str, rules: Rules) -> Listing:
-    """The images of one split, with classes or without."""
-    classes = classes_of(tree, folder, rules)
-    if not classes:
-        files = images_in(tree, folder, rules)
-        return Listing(tree, files, (-1,) * len(files), ())
-    groups = [images_in(tree, f"{folder}/{name}", rules) for name in classes]
-    labels = tuple(label for label, group in enumerate(groups) for _ in group)
-    return Listing(tree, tuple(name for group in groups for name in group), labels, classes)
-
-
-def _looks(tree: Tree, names: Sequence[str]) -> Looks:
-    """What files are like, without reading them where that can be; missing ones are left out."""
-    found: Looks = {}
-    if isinstance(tree, Folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(f"{tree.place}/{name}")  # noqa: PTH116 - half the time
-                found[name] = status.st_size, status.st_mtime_ns
-        return found
-    for name, content in tree.contents(names):
-        if isinstance(content, bytes):
-            found[name] = len(content), zlib.crc32(content)
-    return found
-
-
-def _plans(
-    listings: dict[str, Listing], looks: Looks, masks: Looks, shard_size: int, seed: int
-) -> Iterator[_Plan]:
-    """Which images each shard gets."""
-    first = 0
-    for folder, listing in listings.items():
-        order = torch.randperm(len(listing.files), generator=generator(seed, "shards", folder))
-        prefix = f"{folder}/" if folder else ""
-        number, plan, total = 0, _Plan(prefix + FIRST), 2 * BLOCK
-        for at, index in enumerate(order.tolist()):
-            name, label = listing.files[index], listing.labels[index]
-            sizes = [looks.get(name, (0, 0))[0], *masks.get(mask_name(name), ())[:1]]
-            sizes += [len(str(label))] * (label >= 0)
-            size = sum(BLOCK + _padded(length) for length in sizes)
-            if plan.images and total + size > shard_size:
-                yield plan
-                number, total = number + 1, 2 * BLOCK
-                plan = _Plan(f"{prefix}{number:06d}.tar")
-            plan.images.append((f"{first + at:08d}", name, label))
-            total += size
-        yield plan
-        first += len(order)
-
-
-def _padded(size: int) -> int:
-    """The bytes that a tar archive needs for a file's content."""
-    return -(-size // BLOCK) * BLOCK
-
-
-def _write(out: Path, plan: _Plan, tree: Tree, masks: Tree | None) -> Shard:
+def _write(out: Path, plan: Plan, tree: Tree, masks: Tree | None) -> Shard:
     """Makes a shard in memory and writes it."""
     files = dict(tree.contents([name for _, name, _ in plan.images]))
     drawn = {}
@@ -186,7 +116,7 @@ def _write(out: Path, plan: _Plan, tree: Tree, masks: Tree | None) -> Shard:
         header.size = len(content)
         parts.extend((header.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % BLOCK)))
         begin = offset + BLOCK
-        offset = begin + _padded(len(content))
+        offset = begin + padded(len(content))
         return begin, len(content)
 
     for key, name, label in plan.images:
@@ -283,4 +213,4 @@ def _writable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise IclmsrError(f"cannot write {printable(out)}: {error.strerror}") from error
+        raise unwritable(printable(out), error) from error

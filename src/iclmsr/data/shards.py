@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iclmsr.data import shard_index
 from iclmsr.data.archives import opened
+from iclmsr.data.backgrounds import BACKGROUNDS
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Shard, decode_index
 from iclmsr.data.shard_store import ShardStore
@@ -127,12 +128,18 @@ class ShardTree(Tree):
         at, end = self._range(self.prefix + (f"{folder}/" if folder else ""))
         return [name[len(self.prefix) :] for name in self.names[at:end]]
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file; the index itself has one beside the images."""
+        return self._is_backgrounds(name) or self._find(name) is not None
+
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each file of ``names`` that is there, one shard after the other.
 
         Raises:
             IclmsrError: A shard cannot be fetched, or is not what the index says.
         """
+        for name in filter(self._is_backgrounds, names):
+            yield name, self.index.backgrounds.encode("utf-8", "surrogateescape")
         by_shard: dict[int, list[tuple[int, int, str]]] = {}
         for name in names:
             at = self._find(name)
@@ -169,6 +176,11 @@ class ShardTree(Tree):
         return content
 
     @property
+    def has_masks(self) -> bool:
+        """Whether an image has a mask."""
+        return any(one.mask_offset >= 0 for shard in self.index.shards for one in shard.samples)
+
+    @property
     def remote(self) -> bool:
         """Whether the shards are fetched from a URL."""
         return isinstance(self.base, str)
@@ -197,6 +209,10 @@ class ShardTree(Tree):
         if isinstance(self.base, Path):
             return super().where(name)
         return printable("/".join(filter(None, (self.base, self.prefix.rstrip("/"), name))))
+
+    def _is_backgrounds(self, name: str) -> bool:
+        """Whether a file is ``backgrounds.csv``, and the images have it."""
+        return self.prefix + name == BACKGROUNDS and bool(self.index.backgrounds)
 
     def _range(self, start: str) -> tuple[int, int]:
         """Where the names that begin so begin and end."""

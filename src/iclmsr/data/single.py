@@ -46,6 +46,16 @@ class Plain(NamedTuple):
             return -1
 
 
+class Missing(NamedTuple):
+    """A file that is not there."""
+
+    size: int = -1
+
+    def __call__(self) -> Content:
+        """Why it cannot be read."""
+        return FileNotFoundError(2, os.strerror(2))
+
+
 class Stored(NamedTuple):
     """A file that lies as it is in another one, an uncompressed tar archive."""
 

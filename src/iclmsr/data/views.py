@@ -251,7 +251,7 @@ def make_views(
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
     """The views in [0, 1], (B, 3, S, S)."""
-    views = images.float().div_(255)
+    views = images / 255
     with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
         if not config.crop_first:
             _recolour_(views, parameters)

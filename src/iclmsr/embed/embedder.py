@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iclmsr.data.decode import fitted
+from iclmsr.data.decode import fitted, pixels_of
 from iclmsr.data.resize import centre_pixels
 from iclmsr.devices import choose_device
 from iclmsr.embed.pixels import as_images
@@ -74,7 +74,9 @@ class Embedder:
 
     def _batches(self, images: Iterator[Any], batch_size: int) -> Iterator[NDArray[np.float32]]:
         """Features of so many images at a time."""
-        while batch := [fitted(image, self.size) for image in islice(images, batch_size)]:
+        while batch := [
+            pixels_of(fitted(image, self.size)) for image in islice(images, batch_size)
+        ]:
             yield self.features(np.stack(batch))
 
     @torch.no_grad()

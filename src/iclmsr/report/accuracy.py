@@ -2,10 +2,14 @@
 """How good the encoders of runs are, and the paper's numbers beside them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from statistics import fmean
 
 from iclmsr import paper
 from iclmsr.report.charts import Series, dot_chart, line_chart
 from iclmsr.report.groups import Group, flat, method_of, spread
+from iclmsr.report.judgements import Judged, Judgement, judged, told_apart
 from iclmsr.report.markup import Html, code, element, missing, section, table
 from iclmsr.report.status import accuracies, online_accuracies
 
@@ -14,20 +18,20 @@ BASELINES = {"untrained": "untrained encoder", "pixels": "raw pixels"}
 
 
 def accuracy(groups: Sequence[Group]) -> Html:
-    """Linear probe and 5-nn with their spread over seeds, and the online course of both."""
-    judged = [group for group in groups if any(run.evaluation for run in group.runs)]
+    """Linear probe and k-nn with their spread over seeds, and the online course of both."""
+    found = judged(groups)
     gaps = [
         missing(f"{run.name} is not evaluated: ", code(f"iclmsr evaluate {run.path}"))
         for group in groups
         for run in group.runs
-        if run.evaluation is None
+        if not run.evaluations
     ]
     parts: list[Html | None] = []
-    if judged:
-        figures = [_dots(judged, kind, title) for kind, title in KINDS.items()]
+    if found:
+        figures = [_dots(groups, found, kind) for kind in KINDS]
         parts = [
             element("div", *filter(None, figures), class_="charts"),
-            _accuracy_table(judged),
+            _accuracy_table(found),
         ]  # fmt: skip
     online = _online(groups)
     if online:
@@ -40,55 +44,54 @@ def accuracy(groups: Sequence[Group]) -> Html:
     return section("accuracy", "Accuracy", *parts, *gaps)
 
 
-def _dots(groups: Sequence[Group], kind: str, title: str) -> Html | None:
+def _dots(groups: Sequence[Group], found: Sequence[Judged], kind: str) -> Html | None:
     """One classifier's accuracies."""
-    rows: dict[str, dict[int, list[float]]] = {}
-    for place, group in enumerate(groups):
-        if values := scores(group, kind):
-            rows[group.label] = {place: values}
     names = [group.label for group in groups]
-    for name, label in BASELINES.items():
-        values = _baseline(groups, kind, name)
-        if values:
-            rows[label] = {len(names): values}
+    rows = {one.label: {one.place: one.scores(kind)} for one in found if one.scores(kind)}
+    for label, _, values in _baselines(found):
+        if values[kind]:
+            rows[label] = {len(names): values[kind]}
             names.append(label)
+    votes = {one.judgement.k for one in found}
+    title = KINDS[kind] if kind != "knn" or votes == {5} else "k-nn"
     return dot_chart(title.capitalize(), rows, names, "top-1 accuracy (%)") if rows else None
 
 
-def scores(group: Group, kind: str, name: str = "encoder") -> list[float]:
-    """Top-1 in percent of the runs of a group that were judged."""
-    found = [accuracies(run.evaluation, name) for run in group.runs if run.evaluation is not None]
-    return [values[kind] for values in found if kind in values]
+def _baselines(found: Sequence[Judged]) -> list[tuple[str, Judgement, dict[str, list[float]]]]:
+    """Label, judgement and top-1 by classifier of what was judged beside the encoders.
+
+    Settings that start from the same encoder count once.
+    """
+    known: dict[tuple[str, Judgement], dict[object, dict[str, float]]] = {}
+    for one in found:
+        before = replace(one.judgement, epoch=0)
+        for (seed, result), name in product(one.results, BASELINES):
+            if values := accuracies(result, name):
+                known.setdefault((name, before), {})[seed, *values.items()] = values
+    lines = []
+    for name, title in BASELINES.items():
+        judgements = [judgement for other, judgement in known if other == name]
+        for judgement, apart in zip(judgements, told_apart(judgements), strict=True):
+            each = known[name, judgement].values()
+            scores = {kind: [v[kind] for v in each if kind in v] for kind in KINDS}
+            lines.append((", ".join(filter(None, (title, apart))), judgement, scores))
+    return lines
 
 
-def _baseline(groups: Sequence[Group], kind: str, name: str) -> list[float]:
-    """A baseline's accuracies; settings that start from the same encoder count once."""
-    found = {
-        (run.config["seed"], values[kind]): values[kind]
-        for group in groups
-        for run in group.runs
-        if run.evaluation is not None and kind in (values := accuracies(run.evaluation, name))
-    }
-    return list(found.values())
-
-
-def _accuracy_table(groups: Sequence[Group]) -> Html:
-    """The same as numbers."""
-    rows = []
-    for group in groups:
-        protocols = {
-            str(run.evaluation.get("protocol", "")) for run in group.runs if run.evaluation
-        }
-        epochs = {str(run.evaluation.get("epoch", "")) for run in group.runs if run.evaluation}
-        rows.append([
-            group.label, *(spread(scores(group, kind)) for kind in KINDS),
-            len(scores(group, "linear")), ", ".join(sorted(epochs)), ", ".join(sorted(protocols)),
-        ])  # fmt: skip
-    for name, label in BASELINES.items():
-        known = [_baseline(groups, kind, name) for kind in KINDS]
-        if known[0]:
-            rows.append([label, *map(spread, known), len(known[0]), "0", "as above"])
-    head = ["", "linear, %", "5-nn, %", "seeds", "epochs", "protocol"]
+def _accuracy_table(found: Sequence[Judged]) -> Html:
+    """The same as numbers: a row for each setting and way of judging."""
+    lines = [
+        *((one.label, one.judgement, {kind: one.scores(kind) for kind in KINDS}) for one in found),
+        *_baselines(found),
+    ]
+    rows = [
+        [
+            label, spread(values["linear"]), spread(values["knn"]), judgement.k,
+            len(values["linear"]), judgement.epoch, judgement.data, judgement.protocol,
+        ]
+        for label, judgement, values in lines
+    ]  # fmt: skip
+    head = ["", "linear, %", "k-nn, %", "k", "seeds", "epoch", "judged on", "protocol"]
     return table("Top-1 accuracy, mean ± standard deviation over seeds", head, rows)
 
 
@@ -116,35 +119,31 @@ def _online(groups: Sequence[Group]) -> list[Html]:
 
 
 def against_paper(groups: Sequence[Group]) -> Html:
-    """Ours beside the paper's, with what was different."""
+    """Ours beside the paper's, with what was different, where encoders were judged on own data."""
     rows = []
-    for group in groups:
-        config = group.runs[0].config
+    for one in judged(groups):
+        config = one.group.runs[0].config
+        source = config["data"]["source"]
         msr = bool(config.get("msr", {}).get("enabled"))
-        known = paper.TABLE.get((config["method"]["name"], msr, config["data"]["source"]))
-        values = {kind: scores(group, kind) for kind in KINDS}
-        if known is None or not values["linear"]:
+        known = paper.TABLE.get((config["method"]["name"], msr, source))
+        if known is None or one.judgement.data != source or not one.scores("linear"):
             continue
-        theirs = {"linear": known.linear, "knn": known.knn}
         cells: list[object] = []
-        for kind in KINDS:
-            ours = values[kind]
-            gap = f"{sum(ours) / len(ours) - theirs[kind]:+.2f}" if ours else None
-            cells += [spread(ours), f"{theirs[kind]:.2f}", gap]
-        protocols = sorted(
-            {str(r.evaluation.get("protocol", "")) for r in group.runs if r.evaluation}
-        )
+        for kind, theirs in (("linear", known.linear), ("knn", known.knn)):
+            ours = one.scores(kind) if kind == "linear" or one.judgement.k == 5 else []
+            gap = f"{fmean(ours) - theirs:+.2f}" if ours else None
+            cells += [spread(ours), f"{theirs:.2f}", gap]
         settings = flat(config)
         encoder = f"{settings.get('encoder.name', '')}, width {settings.get('encoder.width', '')}"
         rows.append([
-            f"{method_of(config)}, {config['data']['source']}", *cells, len(values["linear"]),
-            config["epochs"], encoder, settings.get("data.limit", "null").replace("null", "all"),
-            ", ".join(protocols),
+            f"{method_of(config)}, {source}", *cells, len(one.scores("linear")),
+            one.judgement.epoch, encoder,
+            settings.get("data.limit", "null").replace("null", "all"), one.judgement.protocol,
         ])  # fmt: skip
     if not rows:
         why = (
-            "The paper reports CIFAR-10, CIFAR-100, STL-10 and Tiny ImageNet: no evaluated run "
-            "here is of a method and data set that stand in its table."
+            "The paper reports CIFAR-10, CIFAR-100, STL-10 and Tiny ImageNet: no run here is of a "
+            "method and data set that stand in its table, and judged on the data that it saw."
         )
         return section("paper", "Beside the paper", missing(why))
     head = [

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from iclmsr import __version__
-from iclmsr.errors import IclmsrError
 from iclmsr.files import write_atomic
 from iclmsr.report import sections
 from iclmsr.report.accuracy import accuracy, against_paper
 from iclmsr.report.embedding import gallery_sections
-from iclmsr.report.groups import group
+from iclmsr.report.groups import Group, group
 from iclmsr.report.heat import weights_section
-from iclmsr.report.markup import Html, element, join
+from iclmsr.report.markup import Html, element, join, missing
+from iclmsr.report.paper_table import paper_tables
 from iclmsr.report.pictures import figure
-from iclmsr.report.reading import Run, Study, collect
+from iclmsr.report.reading import Found, PaperTable, collect
 from iclmsr.report.studies import challenge, study_sections
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -41,45 +41,47 @@ def write_report(
         missed: Why a run folder has no gallery.
 
     Raises:
-        IclmsrError: Nothing to report, a file that is damaged, or ``out`` cannot be written.
+        IclmsrError: Nothing to report, nothing that can be read, or ``out`` cannot be written.
     """
-    runs, studies = collect(paths)
-    named = {run.name: (missed or {}).get(run.path, "") for run in runs}
-    write_atomic(out, _page(runs, studies, recipes or {}, named).encode())
+    found = collect(paths)
+    named = {run.name: (missed or {}).get(run.path, "") for run in found.runs}
+    write_atomic(out, _page(found, recipes or {}, named).encode())
 
 
-def _page(
-    runs: Sequence[Run],
-    studies: Sequence[Study],
-    recipes: Mapping[str, Mapping[str, Any]],
-    missed: Mapping[str, str],
-) -> str:
+def _page(found: Found, recipes: Mapping[str, Mapping[str, Any]], missed: Mapping[str, str]) -> str:
     """The page."""
-    parts: list[Html] = []
-    title = "Background study"
+    runs = found.runs
+    parts = [missing(f"{path} cannot be read: {why}") for path, why in found.unreadable.items()]
     if runs:
         groups = group(runs)
         title = f"{len(groups)} settings compared"
         if len(groups) == 1:
             title = f"{groups[0].label} on {runs[0].status.data}"
-        parts = [
+        parts += [
             sections.facts(groups, runs),
             sections.configuration(groups, runs, recipes),
             sections.curves("losses", "Losses", groups, sections.LOSSES),
             sections.curves("health", "Health", groups, sections.HEALTH),
             sections.curves("speed", "Throughput and encoder wait", groups, sections.SPEED),
             accuracy(groups),
-            against_paper(groups),
+            *paper_tables(found.tables),
+            *_beside_paper(groups, found.tables),
             *filter(None, [challenge(groups)]),
-            *study_sections(studies),
+            *study_sections(found.studies),
             *gallery_sections(groups, missed),
             *filter(None, [weights_section(groups), sections.pictures_of(runs, figure)]),
         ]
     else:
-        parts = study_sections(studies)
-    if not parts:
-        raise IclmsrError("nothing to report: pass run folders")
+        title = "Background study" if found.studies else "The paper's table"
+        parts += [*paper_tables(found.tables), *study_sections(found.studies)]
     return "<!doctype html>\n" + _document(title, parts)
+
+
+def _beside_paper(groups: Sequence[Group], tables: Sequence[PaperTable]) -> list[Html]:
+    """What is beside the paper's numbers and not in a table of them already."""
+    known = [table.folder.resolve() for table in tables]
+    rest = [each for each in groups if any(r.path.resolve().parent not in known for r in each.runs)]
+    return [against_paper(rest)] if rest else []
 
 
 def _document(title: str, parts: Sequence[Html]) -> Html:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iclmsr.errors import IclmsrError
-from iclmsr.files import read_json
-from iclmsr.runs import RunFolder
+from iclmsr.runs import RunFolder, is_run
 
 State = Literal["running", "finished", "resumable", "died", "damaged"]
 DEPTH = 5
@@ -71,7 +70,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     """Run folders down to a depth; none lies in another."""
-    if (folder / "config.json").is_file() and (folder / "environment.json").is_file():
+    if is_run(folder):
         yield folder
     elif depth:
         with os.scandir(folder) as entries:
@@ -105,8 +104,8 @@ def status(path: Path) -> Status:
             "epochs": config["epochs"],
         }
         known["epochs_done"] = folder.epochs_done()
-        evaluation = path / "evaluation.json"
-        final = accuracies(read_json(evaluation)) if evaluation.is_file() else {}
+        evaluation = folder.evaluation()
+        final = {} if evaluation is None else accuracies(evaluation)
         online = online_accuracies(folder.metrics())
     except IclmsrError as error:
         return Status(path=path, state="damaged", note=str(error), **empty)
@@ -167,6 +166,10 @@ def _state(folder: RunFolder, known: dict[str, Any]) -> State:
 def _active(path: Path) -> str:
     """When something of the run was last written."""
     names = ("metrics.jsonl", "checkpoints", "encoder.safetensors", "config.json")
-    times = [(path / name).stat().st_mtime for name in names if (path / name).exists()]
-    moment = datetime.fromtimestamp(max(times, default=0), UTC)
+    return written(*(path / name for name in names if (path / name).exists()))
+
+
+def written(*files: Path) -> str:
+    """When the last of some files was written, UTC."""
+    moment = datetime.fromtimestamp(max((file.stat().st_mtime for file in files), default=0), UTC)
     return moment.isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")

@@ -44,6 +44,8 @@ def study_sections(studies: Sequence[Study]) -> list[Html]:
             title = TITLES[kind] if len(studies) == 1 else f"{TITLES[kind]}: {study.path.name}"
             if kind == "sweep":
                 title += f" of {value.get('axis', 'a setting')}"
+            if split := value.get("settings", {}).get("split"):
+                title += f", split {split}"
             named = name.removesuffix(".json").replace(".", "-")
             found.append(section(f"{named}-{place}", title, *parts))
         if study.pictures:

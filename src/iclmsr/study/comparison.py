@@ -2,16 +2,21 @@
 """Base methods with and without what is compared, over seeds; and sweeps of one setting."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iclmsr.config import PretrainConfig, decode, encode
+from iclmsr.config import PretrainConfig
 from iclmsr.encoders import LoadedEncoder
-from iclmsr.errors import IclmsrError, nearest
+from iclmsr.errors import IclmsrError
 from iclmsr.study.arms import arm
+from iclmsr.study.axis import swept, with_field
 from iclmsr.study.backgrounds import BackgroundsConfig, challenge, needed_images
 from iclmsr.study.cells import Cell, run_cells
+from iclmsr.study.rows import file_of
+
+NOT_PLAINS = ("msr.", "views.background")
+"""Settings that begin so mean nothing to the base method alone."""
 
 
 def compare(
@@ -32,7 +37,8 @@ def compare(
         bases: Each base method's run by name.
         arms: Names in :data:`iclmsr.study.arms.ARMS`.
         seeds: Of the runs; those of two arms with one seed are a pair.
-        out: The study's folder; ``comparison.json`` in it holds the rows.
+        out: The study's folder; ``comparison.json`` in it holds the rows, ``comparison-val.json``
+            those of the split val.
         settings: How encoders are judged.
         time_ratio: See :func:`iclmsr.study.arms.arm`.
         say: Takes a line about what is under way.
@@ -42,12 +48,13 @@ def compare(
             :func:`iclmsr.study.cells.run_cells`.
     """
     cells = [
-        Cell(base, name, _seeded(arm(name, config, time_ratio=time_ratio), seed))
+        Cell(base, name, replace(arm(name, config, time_ratio=time_ratio), seed=seed))
         for seed in seeds
         for name in arms
         for base, config in bases.items()
     ]
-    return _run(cells, out, "comparison", settings, say)
+    file = file_of("comparison", settings.split)
+    return _run(cells, out, "comparison", file, settings, say)
 
 
 def sweep(
@@ -64,7 +71,7 @@ def sweep(
     """One setting of an arm over several values, beside ``plain``.
 
     Sweeps of several settings may share a folder, and with it the runs of ``plain`` and those of
-    the arm as it is.
+    the arm as it is. Where ``plain`` reads the setting, it has a run for each value, too.
 
     Args:
         bases: Each base method's run by name.
@@ -72,63 +79,44 @@ def sweep(
         axis: A field of the config as on the command line, ``msr.loss-weight``.
         values: Its values.
         seeds: Of the runs.
-        out: The study's folder; ``sweep-AXIS.json`` in it holds the rows.
+        out: The study's folder; ``sweep-AXIS.json`` in it holds the rows, ``sweep-AXIS-test.json``
+            those of the split test, which is not for choosing.
         settings: How encoders are judged.
         say: Takes a line about what is under way.
 
     Raises:
-        IclmsrError: No such field, or a value that it does not take, before anything is trained.
+        IclmsrError: No such field, one that the arm does not read or sets itself, or a value that
+            it does not take, before anything is trained.
     """
+    plan = []
+    for base, config in bases.items():
+        _check_free(arm_name, config, axis, values[0])
+        for name in dict.fromkeys(("plain", arm_name)):
+            run = arm(name, config)
+            if name != arm_name and axis.startswith(NOT_PLAINS):
+                plan.append(Cell(base, name, run))
+                continue
+            for value, one in zip(values, swept(run, axis, values), strict=True):
+                more = {"axis": axis, "value": value}
+                plan.append(Cell(base, name, one, more, named=one != run))
     cells = [
-        Cell(base, "plain", _seeded(arm("plain", config), seed))
-        for seed in seeds
-        for base, config in bases.items()
+        replace(cell, config=replace(cell.config, seed=seed)) for seed in seeds for cell in plan
     ]
-    for seed, value in product(seeds, values):
-        for base, config in bases.items():
-            as_it_is = _seeded(arm(arm_name, config), seed)
-            changed = with_field(as_it_is, axis, value)
-            more = {"axis": axis, "value": value}
-            cells.append(Cell(base, arm_name, changed, more, named=changed != as_it_is))
-    return _run(cells, out, f"sweep-{axis}", settings, say, {"axis": axis})
+    file = file_of(f"sweep-{axis}", settings.split, usual="val")
+    return _run(cells, out, f"sweep-{axis}", file, settings, say, {"axis": axis})
 
 
-def with_field(config: PretrainConfig, axis: str, value: Any) -> PretrainConfig:
-    """The config with the field that ``axis`` names set to a value.
-
-    Args:
-        config: Any.
-        axis: As on the command line: names joined by dots, dashes for underscores.
-        value: What it is set to.
-
-    Raises:
-        IclmsrError: No such field, or a value that it does not take.
-
-    >>> with_field(PretrainConfig(), "msr.loss-weight", 3.0).msr.loss_weight
-    3.0
-    """
-    tree = encode(config)
-    place = tree
-    *groups, last = axis.replace("-", "_").split(".")
-    for name in (*groups, last):
-        if not isinstance(place, dict) or name not in place:
-            known = sorted(place) if isinstance(place, dict) else []
-            raise IclmsrError(f"unknown field {axis!r}: {nearest(name, known)}")
-        if name is not last:
-            place = place[name]
-    place[last] = value
-    return decode(PretrainConfig, tree)
-
-
-def _seeded(config: PretrainConfig, seed: int) -> PretrainConfig:
-    """The same run with another seed; the data stay."""
-    return with_field(config, "seed", seed)
+def _check_free(name: str, config: PretrainConfig, axis: str, value: Any) -> None:
+    """Raises where an arm sets the field itself."""
+    if arm(name, with_field(config, axis, value)) != with_field(arm(name, config), axis, value):
+        raise IclmsrError(f"arm {name} sets {axis} itself: sweep it with another arm")
 
 
 def _run(
     cells: Sequence[Cell],
     out: Path,
     study: str,
+    file: str,
     settings: BackgroundsConfig,
     say: Callable[[str], None],
     about: Mapping[str, Any] | None = None,
@@ -143,7 +131,7 @@ def _run(
         cells,
         out,
         study=study,
-        file=f"{study}.json",
+        file=file,
         judged=f"backgrounds-{settings.split}.json",
         settings=settings,
         judge=lambda cell: judge,

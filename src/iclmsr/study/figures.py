@@ -29,6 +29,7 @@ from iclmsr.study.rows import (
     base_label,
     bases_of,
     by_seed,
+    judged_by,
 )
 from iclmsr.study.statistics import summary
 
@@ -95,7 +96,10 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
     filler = f" (foregrounds: background {study['filler']})" if "filler" in study else ""
     shown = "" if arm == "plain" else f", {arm_label(arm)}"
     figure.suptitle(
-        f"Trained and tested on full images or on foregrounds only{shown}", size=12, color=INK
+        f"Trained and tested on full images or on foregrounds only{shown}\n"
+        f"({judged_by(study, kind)})",
+        size=12,
+        color=INK,
     )
     axes.set_xlabel(f"setting and base method{filler}", size=10, labelpad=26)
     keys = [
@@ -108,7 +112,7 @@ def four_bars(study: Mapping[str, Any], *, arm: str = "plain", kind: Kind = "lin
         for number, (train, test) in enumerate(SETTINGS, 1)
     ]
     handles = [*keys, seed_key("one seed; bar and line: mean ± sd")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -165,7 +169,8 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
         axes.set_xlim(-0.6, len(bases) - 0.4)
         axes.set_title(f"trained on full images, tested on {seen}", size=11)
     _percent(panels, kind)
-    figure.suptitle("Base method against base method with MSR", size=12, color=INK)
+    title = f"Base method against base method with MSR ({judged_by(study, kind)})"
+    figure.suptitle(title, size=12, color=INK)
     keys = [
         Patch(facecolor=color, edgecolor=INK, hatch=hatch, label=arm_label(arm))
         for arm, (color, hatch) in looks.items()

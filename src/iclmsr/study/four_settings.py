@@ -14,6 +14,7 @@ from iclmsr.study.arms import arm
 from iclmsr.study.backgrounds import BackgroundsConfig, Judge, needed_images
 from iclmsr.study.cells import Cell, run_cells
 from iclmsr.study.measures import accuracy, interaction
+from iclmsr.study.rows import file_of
 
 KINDS: dict[str, Variant] = {"full": "original", "foreground": "only_fg"}
 """What is trained and tested on."""
@@ -37,7 +38,8 @@ def four_settings(
         bases: Each base method's run by name.
         arms: Names in :data:`iclmsr.study.arms.ARMS`.
         seeds: Of the runs.
-        out: The study's folder; ``study.json`` in it holds the rows.
+        out: The study's folder; ``study.json`` in it holds the rows, ``study-val.json`` those of
+            the split val.
         settings: Data, split, filler and classifiers.
         say: Takes a line about what is under way.
 
@@ -67,7 +69,7 @@ def four_settings(
         cells,
         out,
         study="four-settings",
-        file="study.json",
+        file=file_of("study", settings.split),
         judged=f"four-settings-{settings.split}.json",
         settings=settings,
         judge=judge,

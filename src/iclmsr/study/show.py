@@ -4,36 +4,49 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_atomic
+from iclmsr.study.arms import EQUAL_TIME
 from iclmsr.study.figures import base_against_msr, four_bars
-from iclmsr.study.forest import forest
+from iclmsr.study.forest import EMBEDDINGS, FURTHER, SHOWN, forest
 from iclmsr.study.look import save
+from iclmsr.study.rows import REFERENCE, Kind, arms_of, bases_of, further
 from iclmsr.study.sweep_figure import sweep_figure
-from iclmsr.study.tables import comparison_table, four_settings_table, sweep_table
+from iclmsr.study.tables import (
+    NOTE,
+    comparison_table,
+    cost_table,
+    four_settings_table,
+    further_tables,
+    sweep_table,
+)
+
+KINDS: tuple[Kind, ...] = ("linear", "knn")
 
 
 def render(out: Path) -> None:
     """Prints every study in a folder as far as it is, and writes its tables and figures.
 
     Args:
-        out: The folder, with study.json, comparison.json or sweep-AXIS.json.
+        out: The folder, with study.json, comparison.json or sweep-AXIS.json, or any of them
+            with the split behind its name.
 
     Raises:
         IclmsrError: No study in it, or one without a finished run; or, when all else is done,
             there are runs that have failed.
     """
-    files = sorted(path for path in out.glob("*.json") if _is_study(path.stem))
-    if not files:
+    found = {path: read_json(path) for path in sorted(out.glob("*.json"))}
+    studies = {path: study for path, study in found.items() if _is_study(study)}
+    if not studies:
         raise IclmsrError(
             f"no study in {out}: it holds no study.json, comparison.json or sweep-*.json"
         )
     failed: dict[str, str] = {}
-    for file in files:
-        study = read_json(file)
+    for file, study in studies.items():
         failed |= study.get("failed", {})
         if not study["rows"] and study.get("failed"):
             continue
@@ -56,7 +69,13 @@ def render(out: Path) -> None:
 
 def show_backgrounds(found: dict[str, Any]) -> None:
     """Prints what the background challenge found of one encoder."""
-    print(f"{found['encoder']}: top-1 accuracy, percent")
+    config = found["config"]
+    size = config["data"]["evaluate_crop"] or config["data"]["evaluate_resize"]
+    size = size or config["data"]["image_size"]
+    print(
+        f"{found['encoder']}: top-1 accuracy, percent, split {config['split']}, images of "
+        f"{size} x {size} pixels"
+    )
     table = Table()
     table.add_column("images")
     for name in ("linear probe", "5-nn"):
@@ -79,31 +98,64 @@ def _said(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _is_study(name: str) -> bool:
-    """Whether a file of this name holds a study."""
-    return name in ("study", "comparison") or name.startswith("sweep-")
+def _is_study(value: Any) -> bool:
+    """Whether this is what the file of a study holds."""
+    return isinstance(value, dict) and "study" in value and "rows" in value
 
 
 def _tables(study: dict[str, Any]) -> str:
     """The study as Markdown."""
     if study["study"] == "four-settings":
-        tables = [four_settings_table(study, kind=kind) for kind in ("linear", "knn")]
+        tables = [four_settings_table(study, kind=kind) for kind in KINDS]
     elif study["study"] == "comparison":
-        tables = [comparison_table(study, kind=kind) for kind in ("linear", "knn")]
+        tables = [comparison_table(study, kind=kind) for kind in KINDS]
+        tables += [further_tables(study), cost_table(study)]
     else:
-        tables = [sweep_table(study, kind=kind) for kind in ("linear", "knn")]
-    return "\n".join(tables)
+        tables = [sweep_table(study, kind=kind) for kind in KINDS]
+    return "\n\n".join(filter(None, [*tables, NOTE])) + "\n"
 
 
 def _draw(file: Path, study: dict[str, Any]) -> list[Path]:
     """The study's figures, beside its file."""
     if study["study"] == "four-settings":
-        figures = {"four-bars": four_bars(study), "base-and-msr": base_against_msr(study)}
+        figures = _four_settings(study, file.stem.removeprefix("study"))
     elif study["study"] == "comparison":
-        bases = dict.fromkeys(row["base"] for row in study["rows"])
-        figures = {f"comparison-{base}": forest(study, base) for base in bases}
-    else:
+        figures = _comparison(study, file.stem)
+    elif any("value" in row for row in study["rows"]):
         figures = {file.stem: sweep_figure(study)}
+    else:
+        figures = {}
     for name, figure in figures.items():
         save(figure, file.with_name(f"{name}.png"))
     return [file.with_name(f"{name}.png") for name in figures]
+
+
+def _four_settings(study: dict[str, Any], ending: str) -> dict[str, Figure]:
+    """Bars of each arm that is there, and the pair where it is."""
+    arms = dict.fromkeys(row["arm"] for row in study["rows"])
+    figures = {
+        f"four-bars{'' if arm == REFERENCE else f'-{arm}'}{ending}": four_bars(study, arm=arm)
+        for arm in arms
+    }
+    if {REFERENCE, "msr"} <= {row["arm"] for row in study["rows"] if row["train"] == "full"}:
+        figures[f"base-and-msr{ending}"] = base_against_msr(study)
+    return figures
+
+
+def _comparison(study: dict[str, Any], stem: str) -> dict[str, Figure]:
+    """A base method's arms at equal steps, at equal time, and by further measures."""
+    figures = {}
+    for base in bases_of(study["rows"]):
+        rows = [row for row in study["rows"] if row["base"] == base]
+        figures[f"{stem}-{base}"] = forest(study, base)
+        longer = REFERENCE + EQUAL_TIME
+        if longer in arms_of(rows, base):
+            figures[f"{stem}-{base}-equal-time"] = forest(study, base, reference=longer)
+        more: tuple[tuple[str, Kind | None, tuple[str, ...]], ...] = (
+            ("further", "linear", FURTHER),
+            ("embeddings", None, EMBEDDINGS),
+        )
+        for name, kind, wanted in more:
+            if set(wanted).intersection(further(rows, kind, SHOWN)):
+                figures[f"{stem}-{base}-{name}"] = forest(study, base, kind=kind, wanted=wanted)
+    return figures

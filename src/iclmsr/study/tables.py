@@ -2,11 +2,12 @@
 """A study's results as Markdown tables: mean ± sd over seeds, and differences to plain."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, median
 from typing import Any
 
 from iclmsr.study.figures import SETTINGS
 from iclmsr.study.rows import (
-    CLASSIFIERS,
+    REFERENCE,
     Kind,
     Quantity,
     Row,
@@ -16,18 +17,24 @@ from iclmsr.study.rows import (
     base_label,
     bases_of,
     by_seed,
+    further,
     held,
+    judged_by,
+    others_of,
+    references_of,
 )
-from iclmsr.study.statistics import Paired, paired, summary
-from iclmsr.study.sweep_figure import AXIS_LABELS, swept_values
+from iclmsr.study.statistics import MOST_SIGNS, Paired, paired, summary
+from iclmsr.study.sweep_figure import AXIS_LABELS, swept_values, value_label
 
-REFERENCE = "plain"
+CHANCE = ("measures", "background_chance")
 SHOWN = ("original", "only_fg", "mixed_same", "mixed_rand", "bg_gap")
 NOTE = (
     "Mean ± sd over the seeds in brackets. Differences are paired by seed: mean [95 % bootstrap "
-    "interval over seeds], seeds above : below 0, p of the exact sign-flip test (5 seeds cannot "
-    "have a p below 0.0625, and an interval of 5 seeds holds the true mean in about 84 % of cases)."
+    "interval over seeds], seeds above : below 0, p of the sign-flip test, exact up to "
+    f"{MOST_SIGNS} seeds and of random signs above (5 seeds cannot have a p below 0.0625, and an "
+    "interval of 5 seeds holds the true mean in about 84 % of cases)."
 )
+"""Explains the cells of all tables."""
 
 
 def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> str:
@@ -38,7 +45,7 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
         kind: Which classifier.
 
     Returns:
-        A Markdown table and the note that explains it.
+        A Markdown table.
 
     Source: none. Departure: none.
     """
@@ -55,9 +62,7 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
                 for train, test in SETTINGS
             ]
             lines.append([base_label(base), arm_label(arm), *cells])
-        for arm in arms:
-            if arm == REFERENCE:
-                continue
+        for arm in others_of(arms, REFERENCE) if REFERENCE in arms else ():
             cells = [
                 difference_cell(
                     against(rows, ("results", test, kind), arm, REFERENCE, base=base, train=train)
@@ -66,18 +71,20 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
             ]
             lines.append([base_label(base), f"{arm_label(arm)} less plain, points", *cells])
     filler = f"; background of foregrounds: {study['filler']}" if "filler" in study else ""
-    caption = f"Top-1 accuracy of the {CLASSIFIERS[kind]}, trained on → tested on{filler}."
-    return "\n\n".join([caption, markdown(["base", "arm", *heads], lines), NOTE])
+    caption = f"Top-1 accuracy, {judged_by(study, kind)}, trained on → tested on{filler}."
+    return f"{caption}\n\n{markdown(['base', 'arm', *heads], lines)}"
 
 
 def comparison_table(
-    study: Mapping[str, Any], *, kind: Kind = "linear", wanted: Sequence[str] = SHOWN
+    study: Mapping[str, Any], *, kind: Kind | None = "linear", wanted: Sequence[str] = SHOWN
 ) -> str:
-    """Two tables for each base method: what the arms reach, and their differences to plain.
+    """Tables for each base method: what the arms reach, and their differences to plain.
+
+    Where ``plain-equal-time`` is among the arms, a third one has the differences to it.
 
     Args:
         study: What ``comparison.json`` holds.
-        kind: Which classifier.
+        kind: Which classifier; None for what is measured of embeddings.
         wanted: Keys of :func:`iclmsr.study.rows.quantities`; those that no row holds are left
             out.
 
@@ -87,7 +94,7 @@ def comparison_table(
     Source: none. Departure: none.
     """
     rows: Sequence[Row] = study["rows"]
-    columns = held(rows, wanted, kind)
+    columns = held(rows, wanted, kind or "linear")
     heads = ["arm", *map(_head, columns)]
     parts = []
     for base in bases_of(rows):
@@ -97,19 +104,81 @@ def comparison_table(
             + [value_cell(by_seed(rows, one.path, base=base, arm=arm), one) for one in columns]
             for arm in arms
         ]
-        differences = [
-            [arm_label(arm)]
-            + [
-                difference_cell(against(rows, one.path, arm, REFERENCE, base=base), one)
-                for one in columns
+        parts += [f"**{base_label(base)}**, {judged_by(study, kind)}.", markdown(heads, reached)]
+        for reference in references_of(arms):
+            differences = [
+                [arm_label(arm)]
+                + [
+                    difference_cell(against(rows, one.path, arm, reference, base=base), one)
+                    for one in columns
+                ]
+                for arm in others_of(arms, reference)
             ]
-            for arm in arms
-            if arm != REFERENCE
-        ]
-        parts += [f"**{base_label(base)}**, {CLASSIFIERS[kind]}.", markdown(heads, reached)]
-        if REFERENCE in arms and differences:
-            parts += [f"{base_label(base)}: less plain.", markdown(heads, differences)]
-    return "\n\n".join([*parts, NOTE])
+            if differences:
+                said = f"{base_label(base)}: less {arm_label(reference)}."
+                parts += [said, markdown(heads, differences)]
+    return "\n\n".join(parts)
+
+
+def further_tables(study: Mapping[str, Any], *, wanted: Sequence[str] = SHOWN) -> str:
+    """What rows hold beside the wanted quantities, as :func:`comparison_table`.
+
+    Args:
+        study: What ``comparison.json`` holds.
+        wanted: What is shown elsewhere.
+
+    Returns:
+        Markdown tables for each classifier, and for what is measured of embeddings; empty if
+        there is nothing else.
+
+    Source: none. Departure: none.
+    """
+    rows: Sequence[Row] = study["rows"]
+    kinds: tuple[Kind | None, ...] = ("linear", "knn", None)
+    keys = {kind: further(rows, kind, wanted) for kind in kinds}
+    tables = [comparison_table(study, kind=k, wanted=known) for k, known in keys.items() if known]
+    chance = [value for row in rows for value in by_seed([row], CHANCE).values()]
+    if chance:
+        tables.append(f"By chance, {max(chance):.1f} % of the backgrounds would be told right.")
+    return "\n\n".join(tables)
+
+
+def cost_table(study: Mapping[str, Any]) -> str:
+    """Steps and seconds of training for each arm: what is equal, steps or time.
+
+    Args:
+        study: What ``comparison.json`` holds.
+
+    Returns:
+        A Markdown table, a row for each base method and arm.
+
+    Source: none. Departure: none.
+    """
+    rows: Sequence[Row] = study["rows"]
+    lines = []
+    for base in bases_of(rows):
+        milliseconds = {}
+        for arm in arms_of(rows, base):
+            steps, seconds = (
+                by_seed(rows, (name,), base=base, arm=arm) for name in ("steps", "seconds")
+            )
+            each = {seed: 1000 * seconds[seed] / steps[seed] for seed in steps if seed in seconds}
+            milliseconds[arm] = each
+            ratios = {
+                seed: value / milliseconds[REFERENCE][seed]
+                for seed, value in each.items()
+                if seed in milliseconds.get(REFERENCE, {})
+            }
+            cells = [value_cell(values) for values in (seconds, each)]
+            mean = f"{fmean(steps.values()):.0f}" if steps else "-"
+            ratio = f"{median(ratios.values()):.2f}" if ratios else "-"
+            lines.append([base_label(base), arm_label(arm), mean, *cells, ratio])
+    heads = ["base", "arm", "steps", "training, s", "a step, ms", "a step / plain's, median"]
+    caption = (
+        "What training took; seconds depend on what else the machine did. The last column, that "
+        "of MSR, is what `--time-ratio` asks for."
+    )
+    return f"{caption}\n\n{markdown(heads, lines)}"
 
 
 def sweep_table(
@@ -117,35 +186,48 @@ def sweep_table(
 ) -> str:
     """A row for each base method and value, and plain's; each with its difference to plain.
 
+    Where plain has been trained with each value, too, it is compared with at the same value.
+
     Args:
-        study: What ``sweep.json`` holds.
+        study: What ``sweep-AXIS.json`` holds.
         kind: Which classifier.
         wanted: As for :func:`comparison_table`.
 
     Raises:
-        IclmsrError: No row holds any of them, or a value is not a number.
+        IclmsrError: No row holds any of them.
 
     Source: none. Departure: none.
     """
     rows: Sequence[Row] = study["rows"]
     columns = held(rows, wanted, kind)
-    swept = [row for row in rows if row["arm"] != REFERENCE]
+    values = swept_values(rows)
     lines = []
     for base in bases_of(rows):
-        plain = [by_seed(rows, one.path, base=base, arm=REFERENCE) for one in columns]
-        cells = [value_cell(known, one) for known, one in zip(plain, columns, strict=True)]
-        lines += [[base_label(base), "plain", *cells]] if any(plain) else []
-        for value in swept_values(swept):
-            cells = []
-            for one in columns:
-                ours = by_seed(swept, one.path, base=base, value=value)
-                theirs = by_seed(rows, one.path, base=base, arm=REFERENCE)
-                found = paired(ours, theirs) if ours.keys() & theirs.keys() else None
-                cells.append(f"{value_cell(ours, one)} / {difference_cell(found, one)}")
-            lines.append([base_label(base), f"{value:g}", *cells])
+        mine = [row for row in rows if row["base"] == base]
+        level = [row for row in mine if "value" not in row]
+        if level:
+            cells = [value_cell(by_seed(level, one.path), one) for one in columns]
+            lines.append([base_label(base), "plain", *cells])
+        for value in values:
+            here = [row for row in mine if "value" in row and row["value"] == value]
+            for arm in arms_of(here, base):
+                cells = [_swept_cell(here, level, arm, one) for one in columns]
+                whose = "" if level else f", {arm_label(arm)}"
+                lines.append([base_label(base), f"{value_label(value)}{whose}", *cells])
     axis = AXIS_LABELS.get(study["axis"], study["axis"])
-    caption = f"Sweep of {axis} (`{study['axis']}`), {CLASSIFIERS[kind]}: value / less plain."
-    return "\n\n".join([caption, markdown(["base", "value", *map(_head, columns)], lines), NOTE])
+    caption = f"Sweep of {axis} (`{study['axis']}`), {judged_by(study, kind)}: value / less plain."
+    return f"{caption}\n\n{markdown(['base', 'value', *map(_head, columns)], lines)}"
+
+
+def _swept_cell(here: Sequence[Row], level: Sequence[Row], arm: str, one: Quantity) -> str:
+    """What an arm reaches with one value, and its difference to plain."""
+    ours = by_seed(here, one.path, arm=arm)
+    reached = value_cell(ours, one)
+    if arm == REFERENCE:
+        return reached
+    theirs = by_seed(here, one.path, arm=REFERENCE) or by_seed(level, one.path)
+    found = paired(ours, theirs) if ours.keys() & theirs.keys() else None
+    return f"{reached} / {difference_cell(found, one)}"
 
 
 def value_cell(values: Mapping[int, float], quantity: Quantity | None = None) -> str:
@@ -171,7 +253,8 @@ def difference_cell(found: Paired | None, quantity: Quantity | None = None) -> s
     if found.interval is not None:
         low, high = found.interval
         text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return f"{text}, {found.more} : {found.less}, p {found.p:.3f}"
+    p = f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
+    return f"{text}, {found.more} : {found.less}, {p}"
 
 
 def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
