@@ -405,7 +405,7 @@ def test_masks_of_zeros_and_ones(root):
         Image.fromarray(np.eye(SIZE, dtype=np.uint8)).save(target)
     warning = "a mask has no value above 1: 128 and more is foreground, write 255 for it"
     assert check(guess(root)).notes().count(warning) == 1
-    with pytest.warns(UserWarning, match="a mask has no value above 1") as caught:
+    with pytest.warns(UserWarning, match=warning) as caught:
         load(replace(guess(root), cache=False), "train")
     assert [str(one.message) for one in caught] == [warning]
 

@@ -228,7 +228,8 @@ def test_options_for_image_files_only(tmp_path, source, option):
 
 
 def test_options_of_image_files_are_passed_on(tmp_path):
-    write_images(tmp_path / "set", "a/0.png", "b/0.png", "c/0.png", "masks/b/0.png", size=8)
+    write_images(tmp_path / "set", "a/0.png", "b/0.png", "c/0.png", size=8)
+    write_images(tmp_path / "set", "masks/b/0.png", size=8)
     (tmp_path / "list.txt").write_text("b\n")
     root = tmp_path / "set"
     config = DataConfig(

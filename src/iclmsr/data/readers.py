@@ -200,7 +200,8 @@ def _check_no_files(config: DataConfig) -> None:
         if getattr(config, name) is not None:
             raise IclmsrError(
                 f"data.{name.replace('_', '-')} is for images in files, which source "
-                f"{config.source!r} at {config.root} does not have: leave it out"
+                f"{config.source!r} at {config.root} does not have: leave it out, or make files of "
+                "them with `iclmsr data unpack`"
             )
     if config.decoder != "pillow":
         raise IclmsrError(
