@@ -14,19 +14,18 @@ from typing import Any
 from iclmsr.errors import IclmsrError
 
 
-def unwritable(path: Path | str, error: OSError, verb: str = "write") -> IclmsrError:
+def unwritable(path: Path | str, error: OSError) -> IclmsrError:
     """The error for a file or folder that cannot be written, with what to do about it.
 
     >>> print(unwritable("a.png", OSError(28, "No space left on device")))
     cannot write a.png: No space left on device: free some room, or name another place
     """
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = ": free some room, or name another place"
+        reason += ": free some room, or name another place"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = ": name a place that you may write to"
-    else:
-        remedy = ""
-    return IclmsrError(f"cannot {verb} {path}: {error.strerror or error}{remedy}")
+        reason += ": name a place that you may write to"
+    return IclmsrError(f"cannot write {path}: {reason}")
 
 
 def write_atomic(path: Path, *parts: bytes | memoryview) -> None:

@@ -266,7 +266,7 @@ def test_probabilities_from_one_half_on_are_foreground():
 
 def test_where_masks_cannot_be_written(images, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(IclmsrError, match=rf"^cannot make folder {tmp_path}/file\S*: "):
+    with pytest.raises(IclmsrError, match=rf"^cannot write {tmp_path}/file\S*: "):
         make_masks(images, tmp_path / "file", BRIGHT)
     assert (tmp_path / "file").read_text() == "mine"
 

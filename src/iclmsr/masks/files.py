@@ -200,5 +200,5 @@ def _write(path: Path, mask: Mask) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(printable(path.parent), error, "make folder") from error
+        raise unwritable(printable(path.parent), error) from error
     write_atomic(path, buffer.getvalue())
