@@ -72,7 +72,7 @@ def world(tmp_path_factory):
     (world / "runs" / "paper-table").mkdir()
     draw = np.random.default_rng(0)
     for folder in ("IMAGES", "my/images/train/a", "my/images/train/b", "my/images/test/a",
-                   "my/images/test/b", "PATH"):  # fmt: skip
+                   "my/images/test/b", "PATH", "CIFAR10/train/a", "CIFAR10/test/a"):  # fmt: skip
         for number in range(4):
             path = world / folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def copy(start, end):
 
 WORK = """
     pretrain.pretrain pretrain.resume demo.demo masks.files.make_masks reproduce.reproduce
-    data.compose.compose data.sources.prepare study.backgrounds.challenge
+    data.compose.compose data.sources.prepare data.unpack.unpack study.backgrounds.challenge
     study.four_settings.four_settings study.comparison.compare study.comparison.sweep
     study.pictures.draw_pictures evaluate.judge.fine_tune
 """.split()  # noqa: SIM905
@@ -110,7 +110,7 @@ WORK = """
 ELSEWHERE = re.compile(r"--data\.source (stl10|cifar10)|--umap")
 """Words of commands that need data or a package of others."""
 STOPPED = re.compile(
-    r"pretrain|demo|masks|data (compose|prepare)|study (?!show)|reproduce table (?!--table-only)"
+    r"pretrain|demo|masks|data (compose|prepare|unpack)|study (?!show)|reproduce table (?!--table-only)"
     r"|.*--fine-tune"
 )
 """Commands that stop there."""
