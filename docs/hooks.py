@@ -17,7 +17,12 @@ BESIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md")
 """Pages that lie outside docs/ because people look for them there."""
 FOLDERS = ("how-to", "reference")
 """Folders whose pages need not be named in mkdocs.yml."""
-FURTHER = {"Results": {"background-study.md": "The background study"}}
+FURTHER = {
+    "Results": {
+        "background-study.md": "The background study",
+        "background-tables.md": "Its tables",
+    }
+}
 """Pages that are shown where they are."""
 ANY = "…"
 """Stands for a value in a message."""

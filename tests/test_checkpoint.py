@@ -73,7 +73,9 @@ def test_a_full_disk_leaves_the_last_good_one_and_no_scrap(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(IclmsrError, match=f"No space left on device; the last good.*{good.name}"):
+    with pytest.raises(
+        IclmsrError, match=f"No space left on device: free .*; the last good.*{good.name}"
+    ):
         checkpoint.save(tmp_path, 2, {"update": 2})
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == [good.name]

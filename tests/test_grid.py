@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from iclmsr.config import PretrainConfig
+import iclmsr.grid
+from iclmsr.config import CheckpointConfig, PretrainConfig
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
@@ -12,7 +13,7 @@ from iclmsr.errors import IclmsrError
 from iclmsr.grid import finish
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
-from iclmsr.pretrain import pretrain
+from iclmsr.pretrain import pretrain, resume
 from iclmsr.runs import RunFolder
 
 TINY = PretrainConfig(
@@ -87,3 +88,34 @@ def test_a_cell_with_other_settings_is_refused(tmp_path):
     finish(TINY, tmp_path / "cell")
     with pytest.raises(IclmsrError, match="holds a run with other settings"):
         finish(replace(TINY, seed=1), tmp_path / "cell")
+
+
+ELSEWHERE = {
+    "device": "cpu",
+    "log_every": 7,
+    "recipe": "x",
+    "checkpoint": CheckpointConfig(3, 4, 5),
+}
+
+
+def test_who_goes_on_with_a_cell_may_compute_it_otherwise(tmp_path, monkeypatch):
+    out = tmp_path / "cell"
+    finish(replace(TINY, device="auto"), out)
+    data = replace(TINY.data, root=tmp_path, workers=0, cache=False, resident="memory")
+    other = replace(TINY, **ELSEWHERE, data=data)
+    assert finish(other, out) == "done"
+    (out / "encoder.safetensors").unlink()
+    asked = []
+    real = iclmsr.grid.resume
+    monkeypatch.setattr("iclmsr.grid.resume", lambda *a, **k: (asked.append(k), real(*a, **k)))
+    assert finish(other, out) == "made"
+    assert asked == [{"device": "cpu", "root": tmp_path, "workers": 0}]
+    assert RunFolder.open(out).epochs_done() == 2
+
+
+def test_a_run_goes_on_where_it_is_told_to(tmp_path):
+    out = tmp_path / "cell"
+    finish(TINY, out)
+    (out / "encoder.safetensors").unlink()
+    with pytest.raises(IclmsrError, match="device 'abacus' is not to be had here"):
+        resume(out, device="abacus")

@@ -5,7 +5,7 @@ import pytest
 
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_json
-from iclmsr.runs import RunFolder, environment
+from iclmsr.runs import RunFolder, environment, is_run
 
 
 def test_create_makes_all_or_nothing(tmp_path):
@@ -30,9 +30,28 @@ def test_existing_folders(tmp_path):
         RunFolder.create(tmp_path / "file" / "below", {}, {})
 
 
-def test_open_wants_a_config(tmp_path):
-    with pytest.raises(IclmsrError, match="is not a run folder"):
+def test_a_config_alone_makes_no_run(tmp_path):
+    """timm and Hugging Face write one, too."""
+    write_json(tmp_path / "config.json", {})
+    assert not is_run(tmp_path)
+    with pytest.raises(IclmsrError, match="not a run folder: it lacks config.json or environment"):
         RunFolder.open(tmp_path)
+    write_json(tmp_path / "environment.json", {})
+    assert is_run(str(tmp_path))
+    RunFolder.open(tmp_path)
+
+
+def test_an_evaluation_on_other_data_is_none(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {"data": {"source": "cifar10"}}, {})
+    assert folder.evaluation() is None
+    for report in ({}, {"config": {"data": {"source": "cifar10"}}}):
+        write_json(folder.path / "evaluation.json", report)
+        assert folder.evaluation() == report
+    write_json(folder.path / "evaluation.json", {"config": {"data": {"source": "stl10"}}})
+    assert folder.evaluation() is None
+    write_json(folder.path / "evaluation.json", [])
+    with pytest.raises(IclmsrError, match="evaluation.json holds no JSON object"):
+        folder.evaluation()
 
 
 def test_metrics_are_taken_back(tmp_path):

@@ -2,6 +2,7 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from iclmsr.errors import IclmsrError
+
+
+def unwritable(path: Path | str, error: OSError) -> IclmsrError:
+    """The error for a file or folder that cannot be written, with what to do about it.
+
+    >>> print(unwritable("a.png", OSError(28, "No space left on device")))
+    cannot write a.png: No space left on device: free some room, or name another place
+    """
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason += ": free some room, or name another place"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason += ": name a place that you may write to"
+    return IclmsrError(f"cannot write {path}: {reason}")
 
 
 def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
@@ -40,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -94,7 +109,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
                 lock.unlink(missing_ok=True)
     except OSError as error:
-        raise IclmsrError(f"cannot write {path}: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of a study: run folders that are made once, by whoever comes first."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from iclmsr.config import PretrainConfig, decode
+from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.errors import IclmsrError
+from iclmsr.neutral import telling
 from iclmsr.pretrain import pretrain, resume
 from iclmsr.runs import Busy, RunFolder, Taken
 
@@ -17,8 +17,9 @@ def finish(config: PretrainConfig, out: Path) -> State:
     """Pretrains to the end, from where a run folder is if there is one.
 
     Several processes and machines that share a file system with locks may call it at once for
-    the same folder: one trains, the others are told that it is busy. The same data may lie
-    elsewhere for each of them.
+    the same folder: one trains, the others are told that it is busy. Settings that move no number
+    may be others for each of them, as device and data.root (:data:`iclmsr.neutral.NEUTRAL`): who
+    goes on with a run takes its own device, data.root and data.workers.
 
     Args:
         config: The whole run.
@@ -40,14 +41,15 @@ def finish(config: PretrainConfig, out: Path) -> State:
     if folder.epochs_done() >= config.epochs:
         return "done"
     try:
-        resume(out, root=config.data.root)
+        data = config.data
+        resume(out, device=config.device, root=data.root, workers=data.workers)
     except Busy:
         return "busy"
     return "made"
 
 
 def check_same(config: PretrainConfig, out: Path) -> RunFolder:
-    """The run folder at ``out``, which holds this run; the same data may lie elsewhere now.
+    """The run folder at ``out``, which holds this run, but for settings that move no number.
 
     Args:
         config: The whole run.
@@ -58,7 +60,7 @@ def check_same(config: PretrainConfig, out: Path) -> RunFolder:
     """
     folder = RunFolder.open(out)
     known = decode(PretrainConfig, folder.config())
-    if replace(known, data=replace(known.data, root=config.data.root)) != config:
+    if telling(encode(known)) != telling(encode(config)):
         raise IclmsrError(
             f"{out} holds a run with other settings: choose another folder, or remove it"
         )

@@ -14,6 +14,7 @@ from iclmsr import checkpoint
 from iclmsr.boards import check_loggers
 from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.backdrops import fingerprint
+from iclmsr.data.batches import check_masks
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import DataConfig, open_split
@@ -47,18 +48,20 @@ def pretrain(config: PretrainConfig, out: Path) -> Path:
         _check_share(config, world)
         device = device_of(world, config.device)
         images = _training_images(config)
-        surroundings = _environment(config, world, device, images) | origin(config)
+        started = origin(config, aloud=world.main)
+        surroundings = _environment(config, world, device, images) | started
         together(lambda: RunFolder.create(out, encode(config), surroundings))
         folder = RunFolder.open(out)
         with _held(folder):
             return Session(config, folder, images, world, device).run()
 
 
-def resume(path: Path, **data: Any) -> Path:
+def resume(path: Path, *, device: str | None = None, **data: Any) -> Path:
     """Continues a run exactly where its newest good checkpoint left it.
 
     Args:
         path: The run folder, which may have been moved.
+        device: Where to go on, as in the config; None is where it was.
         data: Fields of the config's ``data`` that have changed since: ``root``, where the data
             lie now; ``workers``; ``on_corrupt``. No other may, and none changes a number.
 
@@ -70,7 +73,7 @@ def resume(path: Path, **data: Any) -> Path:
     """
     folder = RunFolder.open(path)
     config = decode(PretrainConfig, folder.config())
-    config = replace(config, data=replace(config.data, **data))
+    config = replace(config, device=device or config.device, data=replace(config.data, **data))
     with join(config.device) as world, _held(folder):
         _check_share(config, world)
         check_loggers(config.loggers)
@@ -81,7 +84,7 @@ def resume(path: Path, **data: Any) -> Path:
             and state["position"]["epoch"] == config.epochs == folder.epochs_done()
         ):
             return path
-        device = device_of(world, config.device)
+        place = device_of(world, config.device)
         if state is None:
             check_origin(config, folder.environment())
         else:  # its weights are the run's by now
@@ -90,14 +93,14 @@ def resume(path: Path, **data: Any) -> Path:
         if state is not None and state["data"] != fingerprint(
             images, masks=config.views.background != "keep"
         ):
-            place = config.data.root or config.data.source
+            root = config.data.root or config.data.source
             raise IclmsrError(
-                f"the images in {place} are not those that {path} was trained on: "
+                f"the images in {root} are not those that {path} was trained on: "
                 "pass --data.root with the folder that holds them"
             )
-        surroundings = _environment(config, world, device, images)
+        surroundings = _environment(config, world, place, images)
         together(lambda: folder.add_session(surroundings))
-        run = Session(config, folder, images, world, device)
+        run = Session(config, folder, images, world, place)
         run.restore(state)
         return run.run()
 
@@ -136,11 +139,7 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
             f"lists them, {images.skipped[0]} first",
             stacklevel=2,
         )
-    if config.views.background != "keep" and images.masks is None:
-        raise IclmsrError(
-            f"views.background {config.views.background} needs images with foreground "
-            "masks: pass --data.masks PATH, or --views.background keep"
-        )
+    check_masks(images, config.views)
     if config.batch_size > len(images):
         raise IclmsrError(
             f"batch size {config.batch_size} is larger than the data set of {len(images)} images: "

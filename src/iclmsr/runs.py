@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_json
+from iclmsr.journal import Journal
 
 
 class Busy(IclmsrError):
@@ -30,50 +31,15 @@ class Taken(IclmsrError):
     """A run lies where one is to be made."""
 
 
+_MADE_WITH = ("config.json", "environment.json")
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors reads no longer one either."""
-
-
-class Journal:
-    """A file that grows by one JSON object a line.
-
-    Attributes:
-        path: The file; it need not exist yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def add(self, **record: Any) -> None:
-        """Appends one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def cut(self, size: int) -> None:
-        """Takes back the lines added after the file had ``size`` bytes."""
-        if self.size() > size:
-            os.truncate(self.path, size)
-
-    def records(self) -> list[dict[str, Any]]:
-        """Every line, oldest first, without a last one that is still being written.
-
-        Raises:
-            IclmsrError: A line is not JSON.
-        """
-        if not self.path.exists():
-            return []
-        whole, _, _ = self.path.read_bytes().rpartition(b"\n")
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise IclmsrError(f"{self.path} is not JSON, line by line: {error}") from error
-
-
 _PACKAGES = ("iclmsr", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a run folder lies there; a lone config.json may be of other tools, as of timm."""
+    return all((Path(path) / name).is_file() for name in _MADE_WITH)
 
 
 class RunFolder:
@@ -117,7 +83,7 @@ class RunFolder:
     def check_free(path: Path) -> None:
         """Raises :class:`IclmsrError` unless a run may be made here, :class:`Taken` by a run."""
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            kind = Taken if (path / "config.json").is_file() else IclmsrError
+            kind = Taken if is_run(path) else IclmsrError
             raise kind(
                 f"{path} already exists: choose another --out, "
                 f"or continue it with: iclmsr pretrain --resume {path}"
@@ -130,8 +96,8 @@ class RunFolder:
         Raises:
             IclmsrError: ``path`` is not one.
         """
-        if not (path / "config.json").is_file():
-            raise IclmsrError(f"{path} is not a run folder: it holds no config.json")
+        if not is_run(path):
+            raise IclmsrError(f"{path} is not a run folder: it lacks {' or '.join(_MADE_WITH)}")
         return cls(path)
 
     @property
@@ -146,9 +112,25 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
-        value = read_json(self.path / "config.json")
+        return self._object("config.json")
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """What evaluation.json holds; None where there is none.
+
+        One of another ``data.source`` is none: old versions wrote transfer there, too.
+        """
+        if not (self.path / "evaluation.json").is_file():
+            return None
+        report = self._object("evaluation.json")
+        own = self.config()["data"]["source"]
+        judged = report.get("config", {}).get("data", {}).get("source", own)
+        return report if judged == own else None
+
+    def _object(self, name: str) -> dict[str, Any]:
+        """The JSON object in a file."""
+        value = read_json(self.path / name)
         if not isinstance(value, dict):
-            raise IclmsrError(f"{self.path / 'config.json'} holds no JSON object")
+            raise IclmsrError(f"{self.path / name} holds no JSON object")
         return value
 
     def environment(self) -> dict[str, Any]:

@@ -146,7 +146,10 @@ def test_full_disk_leaves_no_json(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("os.fsync", full)
     code, _, err = run("check", root, "--json", tmp_path / "it.json", capsys=capsys)
     assert code == 2
-    assert err == f"error: cannot write {tmp_path}/it.json: No space left on device\n"
+    assert err == (
+        f"error: cannot write {tmp_path}/it.json: No space left on device: free some room, or "
+        "name another place\n"
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
 
 

@@ -39,6 +39,13 @@ def test_shards_with_masks(tmp_path, source, capsys):
     assert found.masks.equal(expected.masks)
 
 
+def test_masks_are_no_images_though_nobody_named_them(tmp_path, source):
+    run(source, tmp_path / "out")
+    found = load(DataConfig("folder", tmp_path / "out", image_size=8), "train")
+    assert found.classes == ("a", "b")
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

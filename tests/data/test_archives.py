@@ -138,7 +138,7 @@ def test_paths_that_lead_out_are_refused(tmp_path, name, evil):
     before = sorted(tmp_path.rglob("*"))
     fails(
         f"{path}: refusing this archive: its member {re.escape(repr(evil))} leads out of the "
-        "archive",
+        "archive: do not use it, or pack it anew",
         path,
     )
     assert sorted(tmp_path.rglob("*")) == before

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def images():
 
 def donors(kind, probability=1.0, view=0, count=1000, epoch=0):
     order = torch.randperm(count, generator=torch.Generator().manual_seed(5))
-    return order, draw_donors(kind, probability, order, seed=0, epoch=epoch, view=view)
+    drawn = draw_donors([kind] * (view + 1), probability, order, seed=0, epoch=epoch)
+    return order, drawn[view]
 
 
 def test_kept_backgrounds_are_an_images_own():
@@ -50,12 +52,44 @@ def test_so_many_backgrounds_are_changed(kind, changed):
         assert len(found[other].unique()) > 150
 
 
-def test_an_anchor_and_its_hard_negative_share_a_background():
-    order, first = donors("swaps")
-    assert torch.equal(first[order[1::2]], order[::2])
-    assert torch.equal(first[order[::2]], order[::2])
-    _, second = donors("swaps", view=1)
-    assert (second[order[::2]] != order[::2]).float().mean() > 0.99
+@pytest.mark.parametrize(
+    ("kinds", "size"),
+    [
+        (["swaps", "swaps"], 2),
+        (["swaps", "swaps", "swaps"], 3),
+        (["swaps", "keep"], 2),
+        (["keep", "swaps", "swaps"], 3),
+    ],
+)
+def test_every_anchor_has_a_hard_negative_in_every_other_view(kinds, size):
+    """In a batch of 12: a positive never shares the anchor's background, one negative does."""
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(5))
+    donors = draw_donors(kinds, 1.0, order, seed=0, epoch=0)
+    batch = order[12:24].tolist()
+    for (anchor, own), (view, other) in permutations(enumerate(donors), 2):
+        for image in batch:
+            shared = [k for k in batch if other[k] == own[image]]
+            assert len(shared) == 1
+            assert shared[0] != image
+            assert abs(batch.index(shared[0]) - batch.index(image)) < size
+        if "keep" in (kinds[anchor], kinds[view]):
+            kept = own if kinds[anchor] == "keep" else other
+            assert torch.equal(kept, torch.arange(40))
+    left = order[40 - 40 % size :]
+    assert all(torch.equal(own[left], left) for own in donors)
+
+
+def test_a_group_is_swapped_in_all_views_or_in_none():
+    """Binomial: 150 of 500 pairs +- 5 standard deviations of 10."""
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(5))
+    one, other = draw_donors(["swaps", "swaps"], 0.3, order, seed=0, epoch=0)
+    assert torch.equal(one, torch.arange(1000))
+    swapped = (other != one)[order].view(500, 2)
+    assert torch.equal(swapped[:, 0], swapped[:, 1])
+    assert 98 < int(swapped[:, 0].sum()) < 202
+    again = draw_donors(["swaps", "swaps"], 0.3, order, seed=0, epoch=0)[1]
+    assert torch.equal(again, other)
+    assert not torch.equal(draw_donors(["swaps", "swaps"], 0.3, order, seed=0, epoch=1)[1], other)
 
 
 def test_draws_differ_between_views_and_epochs_and_repeat():
@@ -85,10 +119,12 @@ def test_views_show_the_other_background_and_do_not_depend_on_the_batch(images, 
     one = Epoch(feed, config, batch_size=8, **known)
     views = one.views(1)
     index, all_of_it = one.order[8:16], Masked(images.images, images.masks)
+    changed = []
     for view, donors in zip(views, one.donors, strict=True):
         shown = exchanged(all_of_it, index, donors[index])
         assert torch.allclose(view * 255, shown.float(), atol=1e-3)
-        assert not torch.equal(shown, images.images[index])
+        changed.append(not torch.equal(shown, images.images[index]))
+    assert changed == [kind != "swaps", True]  # swaps leave the first view of a pair as it is
     small = Epoch(feed, config, batch_size=4, **known)
     assert torch.equal(small.views(2)[1], views[1][:4])
 

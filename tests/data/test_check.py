@@ -211,7 +211,11 @@ def test_unreadable_folder(root, monkeypatch, place):
     monkeypatch.setattr("os.scandir", scan)
     found = check(guess(root))
     messages = found.notes() if place == "extra" else found.problems()
-    one(messages, f"cannot list {root / place}: Permission denied")
+    one(
+        messages,
+        f"cannot list {root / place}: Permission denied",
+        "make it readable, or move it elsewhere",
+    )
 
 
 def test_unreadable_file(root, monkeypatch):
@@ -303,6 +307,25 @@ def test_images_that_no_split_reads(root):
     assert looked(root, masks=None, limit=4)["unused"] == []
 
 
+def test_files_that_are_not_called_like_images(root):
+    for name in ("train/cat/a.TXT", "b.txt", "README", "masks/b.csv"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    found = looked(root, masks=None)
+    assert found["passed_over"] == {".txt": 2, "": 1}
+    note = "3 files are not called like images (.txt: 2, no suffix: 1): passed over"
+    assert found["notes"] == [note]
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".pbm", ".pnm", ".jp2", ".jfif"])
+def test_rarer_suffixes(tmp_path, suffix):
+    write(tmp_path, *(f"a/{number}.png" for number in range(2)))
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    picture(9).convert(mode).save(tmp_path / "a" / f"2{suffix}")
+    found = looked(tmp_path)["splits"]["train"]
+    assert (found["images"], found["corrupt"]) == (3, {})
+
+
 def test_images_without_classes_or_test(tmp_path):
     write(tmp_path, "0.png", "deep/er/1.png")
     found = looked(tmp_path, labels=False)
@@ -362,6 +385,29 @@ def test_masks_and_how_much_they_cover(root, capsys):
     assert "does not decode" in unusable["train/cat/1.png"]
     one(found["problems"], "2 train images have no mask that can be used: `iclmsr masks` makes")
     one(found["notes"], "1 train masks have no foreground")
+
+
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_masks_beside_images_without_splits(tmp_path, folder):
+    names = [f"{folder}{number}.png" for number in range(3)]
+    write(tmp_path / "set", *names, *(f"masks/{name}" for name in names))
+    found = looked(tmp_path / "set")
+    assert found["masks"] == str(tmp_path / "set")
+    assert found["splits"]["train"]["masks"]["usable"] == found["splits"]["train"]["images"] == 3
+    assert list(found["splits"]["train"]["classes"]) == [folder[:-1]]
+    assert found["unused"] == found["loose"] == []
+
+
+def test_masks_of_zeros_and_ones(root):
+    for file in sorted(root.glob("*/*/*.png")):
+        target = root / "masks" / file.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(SIZE, dtype=np.uint8)).save(target)
+    warning = "a mask has no value above 1: 128 and more is foreground, write 255 for it"
+    assert check(guess(root)).notes().count(warning) == 1
+    with pytest.warns(UserWarning, match=warning) as caught:
+        load(replace(guess(root), cache=False), "train")
+    assert [str(one.message) for one in caught] == [warning]
 
 
 def test_masks_in_an_archive(root, tmp_path):

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
+from iclmsr.data.draw import Draw
+from iclmsr.data.resize import resized
 from iclmsr.errors import IclmsrError
 
 PYTHON, BINARY = CIFAR10.layouts
@@ -129,6 +131,20 @@ def test_every_place_gives_the_written_bytes(tmp_path, layout, split):
         prints.add(images.fingerprint())
     assert len(prints) == 1
     assert sorted(path.name for path in packed.iterdir()) == [layout.archive]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_another_size_and_some_of_the_images(tmp_path, monkeypatch, layout, size):
+    unpack(tmp_path, layout, all_files(layout))
+    whole = read(tmp_path, layout=layout)
+    monkeypatch.setattr("iclmsr.data.cifar.CHUNK", 2)
+    for draw in (Draw(), Draw(3, seed=1)):
+        with pytest.warns(UserWarning, match="official size"):
+            found = read_cifar(cifar_of(layout), tmp_path, "train", image_size=size, draw=draw)
+        expected = draw.of(whole)
+        assert torch.equal(found.images, resized(expected.images, size))
+        assert torch.equal(found.labels, expected.labels)
 
 
 def test_first_pixels_of_a_binary_record(tmp_path):

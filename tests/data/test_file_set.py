@@ -193,7 +193,7 @@ def test_the_same_masks_as_in_memory(root, masks, kind, tmp_path):
         shutil.make_archive(str(root), kind, root.parent, "set")
         root = root.with_suffix(f".{kind}")
     if kind == "shards":
-        shard(open_tree(root), tmp_path / "shards", masks=open_tree(masks), apart="masks")
+        shard(open_tree(root), tmp_path / "shards", masks=open_tree(masks))
         root = tmp_path / "shards"
     files = open_split(config(root, masks=root), "pretrain")
     index = torch.tensor([3, *range(12), 3])

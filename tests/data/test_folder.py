@@ -181,7 +181,10 @@ def test_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", scan)
-    fails(f"cannot list {tmp_path}/b: Permission denied", tmp_path)
+    fails(
+        f"cannot list {tmp_path}/b: Permission denied: make it readable, or move it elsewhere",
+        tmp_path,
+    )
 
 
 def test_symlinked_class_and_file(tmp_path):

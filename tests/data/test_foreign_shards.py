@@ -5,6 +5,7 @@ import os
 import re
 import tarfile
 import warnings
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from flaky import STALL, serve
 from PIL import Image
 
 from iclmsr.data import remote
+from iclmsr.data.check import check
+from iclmsr.data.found import guess
 from iclmsr.data.remote import Patience
 from iclmsr.data.shard_writer import shard
 from iclmsr.data.sources import DataConfig, load
@@ -109,6 +112,60 @@ def test_without_labels(tmp_path):
     assert found.labels.tolist() == [-1] * 4
 
 
+def sample(number, label, *, mask=False):
+    buffer = io.BytesIO()
+    Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(buffer, "png")
+    masks = [(f"{number}.mask.png", buffer.getvalue())] if mask else []
+    return [(f"{number}.png", picture()), (f"{number}.cls", str(label).encode()), *masks]
+
+
+@pytest.mark.parametrize("folder", ["set", "{a,b}"])
+def test_one_shard_or_a_folder_of_them_without_a_pattern(tmp_path, folder):
+    root = tmp_path / folder
+    pack(root / "0.tar", sample(0, "cat", mask=True) + sample(1, "dog", mask=True))
+    with pytest.warns(UserWarning, match=NOTICE):
+        config = guess(root / "0.tar")
+    assert config == DataConfig("folder", root / "0.tar", SIZE, masks=root / "0.tar")
+    found = load(config, "train")
+    assert found.classes == ("cat", "dog")
+    assert found.masks.sum((1, 2)).tolist() == [SIZE, SIZE]
+    assert check(config).problems() == []
+    pack(root / "1.tar", sample(0, "cat"))
+    (root / "README.txt").touch()
+    with pytest.warns(UserWarning, match=NOTICE):
+        found = load(DataConfig("folder", root, image_size=SIZE), "train")
+    assert found.labels.tolist() == [0, 0, 1]
+
+
+def test_splits_in_folders_of_shards(tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        pack(
+            tmp_path / split / "000000.tar",
+            chain.from_iterable(sample(n, n % 2) for n in range(count)),
+        )
+    with pytest.warns(UserWarning, match=NOTICE):
+        test = load(DataConfig("folder", tmp_path, image_size=SIZE), "test")
+    assert len(load(DataConfig("folder", tmp_path, image_size=SIZE), "train")) == 3
+    assert test.labels.tolist() == [0, 1]
+
+
+def test_archives_that_are_no_shards(tmp_path):
+    plain = [("cat/0.png", picture()), ("cat/0.json", b"{}"), ("dog/1.png", picture())]
+    assert open_tree(pack(tmp_path / "set" / "0.tar", plain)).folders() == ["cat", "dog"]
+    fails(
+        rf"no images in {tmp_path}/set, but 1 archives, and the first one, 0\.tar, has no labels .*"
+        r": name one of them, or all as .*/set/NAME-\{000\.\.099\}\.tar",
+        tmp_path / "set",
+    )
+    (tmp_path / "set" / "cat").mkdir()
+    (tmp_path / "set" / "cat" / "0.png").touch()
+    assert open_tree(tmp_path / "set").folders() == ["cat"]
+    with tarfile.open(tmp_path / "0.tar.gz", "w:gz") as archive:
+        for name in ("0.png", "0.cls"):
+            archive.addfile(tarfile.TarInfo(name))
+    fails(rf"{tmp_path}/0\.tar\.gz: a shard that is compressed .*", tmp_path / "0.tar.gz")
+
+
 def test_tars_of_parts_of_a_folder(tmp_path):
     pack(tmp_path / "a.tar", [("train/cat/0.png", picture()), ("train/.x/1.png", b"")])
     pack(tmp_path / "b.tar", [("train/dog/0.png", picture()), ("._2.png", b"")])
@@ -186,8 +243,16 @@ def test_a_shard_that_was_changed_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("members", "kind", "why"),
     [
-        ([("../../evil.png", b"x")], tarfile.REGTYPE, "'../../evil.png' leads out of the archive"),
-        ([("/etc/evil.png", b"x")], tarfile.REGTYPE, "'/etc/evil.png' leads out of the archive"),
+        (
+            [("../../evil.png", b"x")],
+            tarfile.REGTYPE,
+            "'../../evil.png' leads out of the archive: do not use it, or pack it anew",
+        ),
+        (
+            [("/etc/evil.png", b"x")],
+            tarfile.REGTYPE,
+            "'/etc/evil.png' leads out of the archive: do not use it, or pack it anew",
+        ),
         ([("a.png", b"")], tarfile.SYMTYPE, "'a.png' is a link to '': pack files, not links"),
     ],
 )

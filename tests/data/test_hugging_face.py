@@ -16,8 +16,11 @@ from PIL import Image
 
 from iclmsr import cli
 from iclmsr.data import rows
-from iclmsr.data.hugging_face import absolute
-from iclmsr.data.sources import DataConfig, load, prepare
+from iclmsr.data.check import check
+from iclmsr.data.found import guess
+from iclmsr.data.places import absolute
+from iclmsr.data.sample import draw_sample
+from iclmsr.data.sources import DataConfig, load, open_split, prepare
 from iclmsr.errors import IclmsrError
 
 SIZE = 8
@@ -265,6 +268,19 @@ def test_columns_in_columns(tmp_path):
     )
 
 
+def test_images_that_only_their_fields_tell(tmp_path):
+    pictures = cells(*map(png, range(3)))
+    others = [{"bytes": 1, "path": "x", "more": 2}] * 3
+    table = pa.table({"img": pictures, "mask": pictures, "n": others, "label": ["a", "b", "a"]})
+    pq.write_table(table, tmp_path / "set.parquet")
+    config = DataConfig("hf", tmp_path / "set.parquet", SIZE, label_column="label")
+    found = load(config, "train")
+    assert numbers(found) == [0, 1, 2]
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.masks is not None
+    assert load(replace(config, label_column="n.more"), "train").classes == ("2",)
+
+
 def test_columns_of_bytes_and_of_paths(tmp_path):
     for number in (0, 1):
         (tmp_path / f"{number}.png").write_bytes(png(number))
@@ -432,6 +448,58 @@ def test_prepared_images_are_the_same_and_changed_files_are_noticed(plain, monke
     os.utime(plain.root, (1, 1))
     with pytest.warns(UserWarning, match=f"have changed since: reading .* from {plain.root}"):
         assert numbers(load(plain, "train")) == [6, 7, 8]
+
+
+def test_images_in_columns_do_not_stay_on_disk(plain, monkeypatch):
+    message = r"images in columns are decoded into memory, these take 1,152 bytes: pass .*"
+    with pytest.raises(IclmsrError, match=rf"^data\.resident disk: {message}$"):
+        open_split(replace(plain, resident="disk"), "pretrain")
+    assert len(open_split(plain, "pretrain")) == 6
+    monkeypatch.setattr("iclmsr.data.file_set.machine_memory", lambda: 4 * 1152 - 1)
+    with pytest.raises(IclmsrError, match=rf"^data\.resident auto: {message}$"):
+        open_split(plain, "pretrain")
+    assert len(open_split(replace(plain, limit=5), "pretrain")) == 5
+    assert len(open_split(replace(plain, resident="memory"), "pretrain")) == 6
+
+
+def test_check_looks_at_every_row(tmp_path, capsys):
+    pictures = cells(png(0), png(1, format="JPEG"), b"no image", png(0), png(4, size=9))
+    columns = {"image": pictures, "mask": cells(*map(png, (8, 8, 8))) + [None] * 2}
+    columns["label"] = [0, 0, 0, 1, 1]
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE, mask=PICTURE, label=AB)
+    assert guess(config.root) == config
+    found = check(config)
+    split = found.splits["train"]
+    assert split.counts() == {"ant": 3, "bee": 2}
+    assert split.formats == {"PNG": 3, "JPEG": 1}
+    assert split.sizes == {(8, 8): 3, (9, 9): 1}
+    assert list(split.corrupt) == ["train/2.png"]
+    assert sorted(split.masks.unusable) == ["train/3.png", "train/4.png"]
+    assert found.copies == [[("train", "train/0.png"), ("train", "train/3.png")]]
+    assert found.problems()[0] == "not one train image can be used of: bee"
+    assert len(found.problems()) == 3
+    skipping = check(replace(config, on_corrupt="skip", mask_column=""))
+    assert skipping.problems() == []
+    assert skipping.notes()[0].startswith("no test images: an encoder can be pretrained")
+    assert draw_sample(skipping, 9, seed=0).names == ("ant", "ant", "bee", "bee")
+    words = ["check", str(config.root), "--data.on-corrupt", "skip", "--data.mask-column", ""]
+    assert cli.main(["data", *words]) == 0
+    assert "source hf, read as 8 x 8 pixels" in capsys.readouterr().out
+    assert cli.main(["data", "prepare", "--data.source", "hf", "--data.root", *words[1:]]) == 0
+    assert "no test images" in capsys.readouterr().out
+
+
+def test_what_holds_columns(tmp_path, plain):
+    assert guess(write_split(tmp_path / "set", "train", [0], [0]).root).source == "hf"
+    part = Dataset.from_dict({"image": cells(png(3))}, features=Features(image=PICTURE))
+    part.save_to_disk(tmp_path / "saved")
+    assert guess(tmp_path / "saved") == DataConfig("hf", tmp_path / "saved", SIZE)
+    (tmp_path / "set" / "a").mkdir()
+    (tmp_path / "set" / "a" / "0.PNG").write_bytes(png(0))
+    assert guess(tmp_path / "set").source == "folder"
+    plain.root.write_bytes(b"PAR1, but no more")
+    assert guess(plain.root).source == "hf"
+    assert "cannot load" in check(guess(plain.root)).problems()[0]
 
 
 def test_other_columns_are_prepared_apart(tmp_path):

@@ -58,10 +58,30 @@ def test_without_splits_and_labels(tmp_path):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_masks_beside_the_images_are_no_class(tmp_path, labels):
-    make(tmp_path, "a/0.png", "b/0.png", "masks/a/0.png", "masks/b/0.png")
-    found = listed(tmp_path, apart="masks", labels=labels)
+    make(tmp_path, "a/0.png", "b/0.png", "masks/a/0.png", "masks/b/0.png", "outlines/a/0.png")
+    found = listed(tmp_path, apart=("masks", "outlines"), labels=labels)
     assert found.files == ("a/0.png", "b/0.png")
     assert found.classes == (("a", "b") if labels else ())
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("name", ["0.png", "cat/0.png"])
+def test_a_folder_masks_holds_no_images_though_nobody_said_so(tmp_path, name, labels):
+    make(tmp_path, name, f"masks/{name}")
+    found = listed(tmp_path, labels=labels)
+    assert found.files == (name,)
+    assert found.classes == (("cat",) if labels and "/" in name else ())
+
+
+def test_a_class_that_is_called_masks(animals, tmp_path):
+    make(animals, "train/masks/0.png", "test/masks/0.png", "masks/train/masks/0.png")
+    assert listed(animals).classes == ("cat", "dog", "masks", "tree frog")
+    make(tmp_path / "set", "cat/0.jpg", "masks/0.png", "masks/1.jpg")
+    fails(
+        f"{tmp_path}/set/masks/1.jpg is no PNG, but the folder masks beside classes holds masks as "
+        f"PNG files: move a class of that name to {tmp_path}/set/train/masks/, and all others .*",
+        tmp_path / "set",
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -110,18 +130,21 @@ def test_the_silent_trap_of_one_class_called_images(tmp_path, train):
     if train:
         make(tmp_path, "train/n1/images/n1_0.JPEG", "train/n2/images/n2_0.JPEG")
     trap = (
-        f"{tmp_path}/val/images is no class but Tiny ImageNet's unsorted images: "
-        "pass --data.source tiny-imagenet"
+        "is no class but a folder of unsorted images, as Tiny ImageNet's val and test have: "
+        "pass --data.source tiny-imagenet and the folder that val lies in as --data.root, or "
+        "--data.no-labels, or sort them into"
     )
-    differ = (
-        f"test and train .*; only in {tmp_path}/val: images; only in {tmp_path}/train: n1, n2; "
-    )
-    fails((differ if train else "") + trap, tmp_path, "test")
+    fails(f"{tmp_path}/val/images {trap} {tmp_path}/val/CLASS/", tmp_path, "test")
+    fails(f"{tmp_path}/val/images {trap} {tmp_path}/val/CLASS/", tmp_path / "val")
+    assert listed(tmp_path / "val", labels=False).files == ("images/val_0.JPEG",)
 
 
 def test_an_empty_class(animals):
     (animals / "train" / "newt" / "sub").mkdir(parents=True)
-    fails(rf"no images in {animals}/train/newt: looked for files named \*\.png, .*", animals)
+    fails(
+        rf"no images in {animals}/train/newt: .* \*\.png, .*; put some there, or .*",
+        animals,
+    )
 
     (animals / "train" / "eel").mkdir()
     both = rf"no images in 2 classes of {animals}/train: eel, newt: looked for files named .*"
@@ -153,7 +176,7 @@ def test_links_that_go_round_in_circles(tmp_path):
     (tmp_path / "other" / "back").unlink()
     (tmp_path / "other" / "self").symlink_to("self")
     fails(
-        f"cannot list {tmp_path}/set/a/out/self: Too many levels of symbolic links",
+        f"cannot list {tmp_path}/set/a/out/self: Too many levels of symbolic links: make .*",
         tmp_path / "set",
     )
 

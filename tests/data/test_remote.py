@@ -109,9 +109,18 @@ def test_what_fails_now_and_then_is_tried_again(images, url, fault, faults, tmp_
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (OSError(5, "Please reduce your request rate"), "tried 4 times, last: OSError: .*reduce.*"),
-        (TimeoutError(), "tried 4 times, last: nothing came for 60 seconds"),
-        (PermissionError(13, "Access Denied"), "tried once, last: PermissionError: .*Denied"),
+        (
+            OSError(5, "Please reduce your request rate"),
+            "tried 4 times, last: OSError: .*reduce.*: try later, or another copy",
+        ),
+        (
+            TimeoutError(),
+            "tried 4 times, last: nothing came for 60 seconds: try later, or another copy",
+        ),
+        (
+            PermissionError(13, "Access Denied"),
+            "tried once, last: PermissionError: .*Denied: mend the address or your rights",
+        ),
     ],
     ids=["busy", "silent", "denied"],
 )

@@ -125,7 +125,9 @@ def test_a_server_without_ranges(folder, store, faults):
 def test_what_never_heals_is_an_error_and_nothing_is_left(folder, store, fault, tries, reason):
     with serve(folder, always=fault) as server:
         url = re.escape(f"{server.url}/000000.tar")
-        fails(rf"cannot read {url}: tried {tries}, last: {reason}", store, server)
+        once = tries == "once"
+        remedy = "mend the address or your rights" if once else "try later, or another copy"
+        fails(rf"cannot read {url}: tried {tries}, last: {reason}: {remedy}", store, server)
     assert naps(store) == ([] if tries == "once" else [0.5, 1.0, 2.0])
 
 

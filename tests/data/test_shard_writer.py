@@ -273,7 +273,11 @@ def test_full_disk(tmp_path, source, monkeypatch):
         real(file)
 
     monkeypatch.setattr("os.fsync", refuse)
-    fails(f"cannot write {out}/train/000000.tar: No space left on device", source, out)
+    fails(
+        f"cannot write {out}/train/000000.tar: No space left on device: free some room, .*",
+        source,
+        out,
+    )
     assert sorted(contents(out)) == [".shards.jsonl"]
     monkeypatch.undo()
     write(source, out)
@@ -310,6 +314,14 @@ def test_all_empty_classes_of_a_split_are_named_together(tmp_path, source):
     message = rf"no images in 2 classes of {source}/train: moth, wasp: looked for files named .*"
     fails(message, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_unsorted_images_are_no_class(tmp_path, source):
+    unpack(source, {"val/images/0.png": picture()})
+    for place in (source, source / "val"):
+        fails(
+            rf"{source}/val/images is no class but a folder of unsorted .*", place, tmp_path / "out"
+        )
 
 
 def test_every_split_is_packed(tmp_path, source):

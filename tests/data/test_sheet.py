@@ -99,6 +99,38 @@ def test_the_outline_is_the_edge_of_the_mask(tmp_path):
     assert not (view == (255, 230, 0)).all(2).any()
 
 
+@pytest.fixture
+def masked(tmp_path):
+    """Two classes of white images with black squares as foregrounds."""
+    for folder, mode in (("train", "RGB"), ("masks/train", "L")):
+        for name in ("a/0", "a/1", "b/0", "b/1"):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            image = np.full((32, 32), 255 if mode == "RGB" else 0, np.uint8)
+            image[8:24, 8:24] = 255 - image[0, 0]
+            Image.fromarray(image).convert(mode).save(tmp_path / folder / f"{name}.png")
+    return guess(tmp_path)
+
+
+def test_the_sheet_shows_a_variant_of_files(masked):
+    config = replace(masked, variant="only_fg")
+    _, picture = sheet(config, STILL)
+    for part in cell(picture, 3):
+        assert (part[0] == 128).all()
+        assert (part[len(part) // 2, len(part) // 2] == 0).all()
+    with pytest.raises(IclmsrError, match="variant only_fg needs foreground masks"):
+        sheet(replace(config, masks=None), STILL)
+
+
+def test_the_sheet_shows_views_whose_backgrounds_are_exchanged(masked):
+    gray = replace(STILL, background="remove", background_probability=1.0, weak=(1,))
+    _, picture = sheet(masked, gray)
+    _, strong, weak = cell(picture, 2)
+    assert (strong[0] == 128).all()
+    assert (weak[0] == 255).all()
+    with pytest.raises(IclmsrError, match="views.background remove needs images with foreground"):
+        sheet(replace(masked, masks=None), gray)
+
+
 def test_few_images_of_odd_sizes_and_long_names_without_classes(tmp_path):
     name = "a name that is far too long for one cell of the sheet, \udcff"
     for number in range(3):

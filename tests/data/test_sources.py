@@ -11,7 +11,6 @@ from PIL import Image
 
 from iclmsr.data import readers
 from iclmsr.data.cifar import CIFAR10, CIFAR100
-from iclmsr.data.composite import composite
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import SOURCES, DataConfig, load, open_split
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
@@ -229,7 +228,8 @@ def test_options_for_image_files_only(tmp_path, source, option):
 
 
 def test_options_of_image_files_are_passed_on(tmp_path):
-    write_images(tmp_path / "set", "a/0.png", "b/0.png", "c/0.png", "masks/b/0.png", size=8)
+    write_images(tmp_path / "set", "a/0.png", "b/0.png", "c/0.png", size=8)
+    write_images(tmp_path / "set", "masks/b/0.png", size=8)
     (tmp_path / "list.txt").write_text("b\n")
     root = tmp_path / "set"
     config = DataConfig(
@@ -357,13 +357,20 @@ def masked(root):
     return DataConfig(source="folder", root=root, masks=root)
 
 
+@pytest.mark.parametrize("split", ["pretrain", "test"])
+def test_synthetic_images_without_labels(split):
+    config = DataConfig(source="synthetic", labels=False, limit=3)
+    found = load(config, split)
+    assert found.labels.unique().tolist() == [-1]
+    assert found.classes == ()
+    assert found.images.equal(load(dataclasses.replace(config, labels=True), split).images)
+
+
 def test_variants_are_made_on_the_fly(tmp_path):
     config = masked(tmp_path)
     black = load(dataclasses.replace(config, variant="only_fg", filler="black"), "test")
     whole = load(config, "test")
-    none = torch.zeros_like(whole.images)
-    assert torch.equal(black.images, composite(whole.images, whole.masks, none))
-    assert not black.images[~whole.masks[:, None].expand_as(black.images)].any()
+    assert torch.equal(black.images, whole.images * whole.masks[:, None])
     for variant in ("mixed_same", "mixed_rand"):
         mixed = dataclasses.replace(config, variant=variant)
         train, test = load(mixed, "train"), load(mixed, "test")

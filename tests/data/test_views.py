@@ -122,7 +122,8 @@ def test_the_crop_is_pils_up_and_down(interpolation, size):
     for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
         pil = F.resized_crop(F.to_pil_image(image), *box, [size, size], MODES[interpolation])
         pil = F.hflip(pil) if parameters.flip[row] else pil
-        assert (views[row] - F.to_tensor(pil)).abs().max() < 2 / 255
+        off = (views[row] - F.to_tensor(pil)).abs().max()
+        assert off < (2 if interpolation == "bicubic" else 1.01) / 255  # rounded twice
 
 
 def recoloured(image, parameters, row):

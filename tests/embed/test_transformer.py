@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from pictures import picture
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 import iclmsr
 from iclmsr.embed import EncoderTransformer
 from iclmsr.errors import IclmsrError
+from iclmsr.networks import EncoderConfig, initial_encoder
 
 
 def test_parameters_and_clones(run):
@@ -66,3 +68,32 @@ def test_without_scikit_learn(monkeypatch):
 
     with pytest.raises(IclmsrError, match=r"pip install 'iclmsr\[scikit-learn\]'"):
         iclmsr.embed.EncoderTransformer  # noqa: B018
+
+
+def test_changed_parameters_load_another_encoder(run, tmp_path):
+    X = [picture(number) for number in range(3)]
+    step = EncoderTransformer(run).fit(X)
+    before, embedder = step.transform(X), step.embedder_
+    step.set_params(batch_size=2)
+    assert np.allclose(step.transform(X), before, atol=1e-5)
+    assert step.embedder_ is embedder
+    expected = iclmsr.load(run, image_size=16).embed(X)
+    assert not np.allclose(expected, before, atol=1e-2)
+    found = step.set_params(image_size=16).transform(X)
+    assert np.allclose(found, expected, atol=1e-5)
+    other = tmp_path / "other.pth"
+    torch.save(initial_encoder(EncoderConfig(width=2), 7).network.state_dict(), other)
+    assert step.set_params(encoder=other).transform(X).shape == (3, 16)
+    assert len(step.get_feature_names_out()) == 16
+
+
+def test_features_have_names(run):
+    pandas = pytest.importorskip("pandas")
+    X = [picture(number) for number in range(3)]
+    names = [f"encodertransformer{number}" for number in range(32)]
+    assert list(EncoderTransformer(run).get_feature_names_out()) == names
+    step = EncoderTransformer(run).set_output(transform="pandas")
+    frame = step.fit_transform(X)
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == names
+    assert np.array_equal(frame.to_numpy(), iclmsr.load(run).embed(X))

@@ -55,7 +55,7 @@ def test_a_run_starts_with_its_weights(source):
     assert same(starting_encoder(CONFIG, 0), initial_encoder(CONFIG, 0))
 
 
-def test_it_is_noted_and_resuming_needs_no_file(source, tmp_path):
+def test_it_is_noted_and_resuming_needs_no_file(source, tmp_path, capsys):
     config = replace(TINY, init=str(source))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     pretrain(config, whole)
@@ -65,6 +65,11 @@ def test_it_is_noted_and_resuming_needs_no_file(source, tmp_path):
     assert noted["sha256"] == load_encoder(source).sha256
     assert (noted["source"], noted["name"]) == (str(source), "other.ckpt")
     assert noted["dropped"] == ["projection_head"]
+    assert noted["architecture"] == asdict(CONFIG)
+    assert noted["assumed"].startswith("a resnet18, images normalized as ImageNet's")
+    said = capsys.readouterr().out
+    assert said.count("left out of other.ckpt: projection_head") == 2
+    assert said.count("assumed of other.ckpt: a resnet18") == 2
     plain = pretrain(TINY, tmp_path / "plain")
     assert weights(plain) != weights(whole)
     source.unlink()

@@ -6,13 +6,22 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from PIL import Image
 
+from iclmsr import cli
 from iclmsr.config import PretrainConfig, encode
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features, show
+from iclmsr.evaluate import (
+    EvaluateConfig,
+    evaluate,
+    features_of,
+    judge_features,
+    report_path,
+    show,
+)
 from iclmsr.evaluate.features import Features
 from iclmsr.evaluate.knn import knn
 from iclmsr.evaluate.linear_probe import initial, linear_probe
@@ -35,6 +44,35 @@ QUICK = EvaluateConfig(data=DATA, linear_probe=LinearProbeConfig(epochs=3))
 @pytest.fixture
 def run(tmp_path):
     folder = RunFolder.create(tmp_path / "run", encode(CONFIG), {})
+    encoder = initial_encoder(CONFIG.encoder, seed=5)
+    write_encoder(folder.encoder, encoder, CONFIG.encoder, epoch=2, step=8)
+    return folder.path
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A probe that learns nothing."""
+    monkeypatch.setattr(
+        "iclmsr.evaluate.judge.fit_probe",
+        lambda train, *_, classes: (initial(train.features.shape[1], classes, seed=0), {}),
+    )
+
+
+def images_in(root, names="ab"):
+    """A folder of two classes."""
+    for split in ("train", "test"):
+        for shade, name in enumerate(names):
+            (root / split / name).mkdir(parents=True)
+            for number in range(2):
+                image = Image.new("RGB", (16, 16), (100 * shade, 40 * number, 9))
+                image.save(root / split / name / f"{number}.png")
+    return root
+
+
+def run_on(path, **data):
+    """A run that was pretrained on some data."""
+    config = replace(CONFIG, data=replace(DataConfig(image_size=16), **data))
+    folder = RunFolder.create(path, encode(config), {})
     encoder = initial_encoder(CONFIG.encoder, seed=5)
     write_encoder(folder.encoder, encoder, CONFIG.encoder, epoch=2, step=8)
     return folder.path
@@ -66,13 +104,9 @@ def test_the_report_holds_what_the_pure_functions_say(run):
     assert len(set(linear)) > 1
 
 
-def test_only_the_unchanged_protocol_bears_its_name(run, monkeypatch):
+def test_only_the_unchanged_protocol_bears_its_name(run, fast):
     changed = evaluate(run, QUICK, say=lambda line: None)
     assert changed["protocol"] == "w-mse-2021, changed"
-    monkeypatch.setattr(
-        "iclmsr.evaluate.judge.fit_probe",
-        lambda train, *_, classes: (initial(train.features.shape[1], classes, seed=0), {}),
-    )
     standard = EvaluateConfig(data=DATA, baselines=True, batch_size=7)
     assert evaluate(run, standard, say=lambda line: None)["protocol"] == "w-mse-2021"
 
@@ -180,7 +214,8 @@ def test_features_are_extracted_once(run, monkeypatch, tmp_path):
 def test_an_encoder_that_is_no_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     network = initial_encoder(CONFIG.encoder, seed=1).eval()
-    loaded = LoadedEncoder(network, "some/net", (0.4,) * 3, (0.2,) * 3, 16, "ab" * 32, {"x": 1})
+    about = {"encoder": {"name": "net"}, "dropped": ["fc"], "assumed": "a stem"}
+    loaded = LoadedEncoder(network, "some/net", (0.4,) * 3, (0.2,) * 3, 16, "ab" * 32, about)
     monkeypatch.setattr("iclmsr.evaluate.settings.load_encoder", lambda source: loaded)
     config = EvaluateConfig.of("timm:some/net@file")
     assert config.data.mean == (0.4,) * 3
@@ -193,8 +228,10 @@ def test_an_encoder_that_is_no_run(monkeypatch, tmp_path):
     report = evaluate("timm:some/net@file", config, say=said.append)
     assert set(report["results"]) == {"encoder", "pixels"}
     assert any(line.startswith("untrained: left out") for line in said)
+    assert said[:2] == ["left out of some/net: fc", "assumed of some/net: a stem"]
     assert report["encoder"] == {
-        "source": "timm:some/net@file", "name": "some/net", "sha256": "ab" * 32
+        "source": "timm:some/net@file", "name": "some/net", "sha256": "ab" * 32,
+        "architecture": {"name": "net"}, "dropped": ["fc"], "assumed": "a stem",
     }  # fmt: skip
     assert json.loads(Path("evaluation-some-net.json").read_text()) == report
     show(report)
@@ -228,3 +265,80 @@ def test_what_is_printed(run, capsys):
     assert "hardest classes for the linear probe" in out
     assert "penalty" in out
     assert "uniform, Euclidean" in out
+
+
+def test_a_run_its_file_and_nothing_else_say_how_images_are_prepared(tmp_path):
+    sizes = {"image_size": 24, "evaluate_resize": 20, "evaluate_crop": 16}
+    run = run_on(tmp_path / "run", source="synthetic", synthetic=DATA.synthetic, **sizes)
+    found = []
+    for source in (run, run / "encoder.safetensors"):
+        config = EvaluateConfig.of(source, "synthetic")
+        assert {name: getattr(config.data, name) for name in sizes} == sizes
+        data = replace(config.data, synthetic=DATA.synthetic)
+        out = tmp_path / "report.json"
+        config = replace(QUICK, data=data, out=out)
+        found.append(evaluate(source, config, say=lambda line: None)["results"])
+    assert found[0] == found[1]
+
+
+def test_of_another_source_the_encoder_sets_what_it_wants_and_no_more(tmp_path):
+    run = run_on(
+        tmp_path / "run", source="hf", root="/x", labels=False, variant="only_fg", masks="/m",
+        image_column="img", label_column="fine", mask_column="m", on_corrupt="skip",
+        mean=(0.1,) * 3, std=(0.2,) * 3,
+    )  # fmt: skip
+    wanted = DataConfig(source="stl10", image_size=16, mean=(0.1,) * 3, std=(0.2,) * 3)
+    assert EvaluateConfig.of(run, "stl10").data == wanted
+    own = EvaluateConfig.of(run)
+    assert own == EvaluateConfig.of(run, "hf") == EvaluateConfig.of_run(run)
+    assert (own.data.labels, own.data.variant, own.data.label_column) == (True, "only_fg", "fine")
+    assert own.data.masks == Path("/m")  # that the variant needs
+
+
+def test_transfer_from_an_unlabelled_run(tmp_path, fast, capsys):
+    """On other data and on its own."""
+    own = images_in(tmp_path / "own")
+    run = run_on(tmp_path / "run", source="folder", root=own, labels=False)
+    words = ["evaluate", str(run), "--neighbours", "1", "--k", "1", "--device", "cpu"]
+    assert cli.main([*words, "--data.source=imagenet", "--data.root", str(own)]) == 0
+    assert f"wrote {run / 'evaluation-imagenet-own.json'}" in capsys.readouterr().out
+    assert cli.main([*words, "--data.source", "synthetic", "--data.synthetic.train", "64"]) == 0
+    assert f"wrote {run / 'evaluation-synthetic.json'}" in capsys.readouterr().out
+    assert cli.main(words) == 0
+    report = json.loads((run / "evaluation.json").read_text())
+    assert report["classes"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "evaluation.json"),
+        ({"root": Path("/moved"), "workers": 3, "resident": "disk"}, "evaluation.json"),
+        ({"limit": 5}, "evaluation-cifar10.json"),
+        ({"variant": "only_fg"}, "evaluation-cifar10-only_fg.json"),
+        ({"image_size": 8}, "evaluation-cifar10.json"),
+        ({"source": "stl10"}, "evaluation-stl10.json"),
+        ({"source": "hf:a/b:c", "root": None}, "evaluation-hf-a-b-c.json"),
+        ({"source": "folder", "root": Path("/x/birds")}, "evaluation-folder-birds.json"),
+    ],
+)
+def test_only_the_runs_own_data_give_its_own_report(tmp_path, change, name):
+    run = run_on(tmp_path / "run", source="cifar10", root=tmp_path, limit=100)
+    config = EvaluateConfig.of(run)
+    config = replace(config, data=replace(config.data, **change))
+    assert report_path(run, "any", config) == run / name
+    assert report_path(run, "any", replace(config, out=Path("x"))) == Path("x")
+
+
+def test_another_folder_is_other_data_unless_the_runs_has_moved(tmp_path):
+    own = images_in(tmp_path / "own")
+    run = run_on(tmp_path / "run", source="folder", root=own)
+
+    def name(root):
+        config = EvaluateConfig.of(run)
+        return report_path(run, "", replace(config, data=replace(config.data, root=root))).name
+
+    assert name(own) == "evaluation.json"
+    assert name(tmp_path / "birds") == "evaluation-folder-birds.json"
+    own.rename(tmp_path / "moved")
+    assert name(tmp_path / "moved") == "evaluation.json"

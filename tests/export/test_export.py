@@ -4,6 +4,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 
 import onnxruntime
 import pytest
@@ -16,8 +17,11 @@ from torch import nn
 from iclmsr import cli
 from iclmsr.config import PretrainConfig, encode
 from iclmsr.data.sources import DataConfig
+from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.encoders import Preprocessing, load_encoder
 from iclmsr.errors import IclmsrError
+from iclmsr.evaluate import EvaluateConfig, evaluate
+from iclmsr.evaluate.protocol import LinearProbeConfig
 from iclmsr.export import export
 from iclmsr.export.hub import HubEncoder
 from iclmsr.files import write_json
@@ -172,6 +176,27 @@ def test_safetensors(small, tmp_path):
         check(features(load_encoder(source).network), encoder)
 
 
+@pytest.mark.parametrize("format", ["safetensors", "timm", "torchvision", "onnx", "hf"])
+def test_what_is_exported_is_judged_as_the_run_is(format, tmp_path, monkeypatch, request):
+    """Whatever the folder holds, a config.json of timm's or of Hugging Face's included."""
+    monkeypatch.chdir(tmp_path)
+    run = request.getfixturevalue("small" if format == "onnx" else "standard")[0]
+    out = tmp_path / "out"
+    if format == "onnx":
+        out = request.getfixturevalue("in_onnx")
+    else:
+        export(run, format, out)
+    own, handed_on = (EvaluateConfig.of(source, "synthetic") for source in (run, out))
+    assert own.data == handed_on.data
+    data = replace(own.data, synthetic=SyntheticConfig(train=20, test=12))
+    quick = replace(own, data=data, linear_probe=LinearProbeConfig(epochs=1), neighbours=())
+    results = [evaluate(source, quick, say=lambda line: None)["results"] for source in (run, out)]
+    assert results[0]["encoder"]["knn"] == results[1]["encoder"]["knn"]
+    assert (run / "evaluation-synthetic.json").is_file()
+    assert not (run / "evaluation.json").exists()
+    assert (tmp_path / "evaluation-simclr-stl10.json").is_file()
+
+
 def test_preprocessing_under_hugging_faces_names(small, tmp_path):
     export(small[0], "safetensors", tmp_path / "out")
     value = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
@@ -253,6 +278,14 @@ def test_results_of_another_epoch_are_said_to_be(tmp_path):
     assert "w-mse-2021, at epoch 2, not 3." in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_results_on_other_data_are_not_the_runs(tmp_path):
+    run, _ = make_run(tmp_path / "run", SMALL)
+    transfer = {**EVALUATION, "config": {"data": {"source": "cifar10"}}}
+    write_json(run / "evaluation.json", transfer)
+    export(run, "safetensors", tmp_path / "out")
+    assert "It was not evaluated." in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("format", ["timm", "torchvision", "onnx", "hf"])
 def test_the_cards_code_runs(format, tmp_path, monkeypatch, request):
     kind = "small" if format == "hf" else "standard"
@@ -264,6 +297,12 @@ def test_the_cards_code_runs(format, tmp_path, monkeypatch, request):
     code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(out.parent)
     exec(code, {"images": images().numpy()})
+
+
+def test_an_export_is_handed_on_as_no_run(standard, tmp_path):
+    export(standard[0], "timm", tmp_path / "timm")
+    export(tmp_path / "timm", "safetensors", tmp_path / "again")
+    assert "license: other" in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_a_foreign_encoder_is_handed_on_without_inventions(tmp_path):

@@ -62,11 +62,26 @@ def test_bad_files(file, text, message):
 def test_files_that_cannot_be_read(file, tmp_path):
     with pytest.raises(IclmsrError, match=f"^cannot read --boxes {file}: No such file"):
         read_boxes(file, NAMES, "SET")
-    with pytest.raises(IclmsrError, match=f"^cannot read --boxes {tmp_path}: Is a directory"):
+    with pytest.raises(IclmsrError, match=f"^--boxes {tmp_path} has neither train/.* nor val/.*"):
         read_boxes(tmp_path, NAMES, "SET")
     odd = tmp_path / os.fsdecode(b"\xff.csv")
     with pytest.raises(IclmsrError, match=r"\\xff\.csv: No such file"):
         read_boxes(odd, NAMES, "SET")
+
+
+def test_tiny_imagenet_s_own_boxes(tmp_path):
+    (tmp_path / "train" / "n01").mkdir(parents=True)
+    (tmp_path / "val").mkdir()
+    boxes = tmp_path / "train" / "n01" / "n01_boxes.txt"
+    boxes.write_text("n01_0.JPEG\t0\t10\t63\t58\nn01_1.JPEG\t1\t2\t3\t4\n")
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01\t5\t6\t7\t8\n")
+    names = ["train/n01/images/n01_0.JPEG", "val/images/val_0.JPEG", "test/images/test_0.JPEG"]
+    expected = {names[0]: (0, 10, 64, 59), names[1]: (5, 6, 8, 9)}
+    assert read_boxes(tmp_path, names, "SET") == expected
+    boxes.write_text("n01_0.JPEG\t0\t10\t63\n")
+    message = r"line 1: expected a file's name and its box with tabs .*, got 'n01_0.JPEG\\t0\\t10"
+    with pytest.raises(IclmsrError, match=f"^--boxes {boxes}, {message}"):
+        read_boxes(tmp_path, names, "SET")
 
 
 def test_a_box_is_a_part_of_its_image():

@@ -115,5 +115,7 @@ def test_the_pages_commands_are_understood():
     for _, verb, *words in commands():
         if verb == "masks":
             parse_options(MaskConfig, MaskConfig(), words[2:])
-        else:
+        elif verb == "pretrain":
             parse_options(PretrainConfig, recipe(words[0]).config, words[1:])
+        else:
+            assert words[:1] == ["unpack"]  # run by tests/test_readme.py

@@ -3,6 +3,7 @@ from statistics import stdev
 
 from report_runs import write_run
 
+from iclmsr.files import write_json
 from iclmsr.report.groups import differences, group, spread
 from iclmsr.report.reading import collect
 
@@ -23,6 +24,17 @@ def test_what_changes_no_number_does_not_tell_groups_apart(tmp_path):
     write_run(tmp_path / "a", loggers=["wandb"], log_every=1)
     write_run(tmp_path / "b", seed=1, loggers=[], log_every=50)
     assert len(grouped(tmp_path)) == 1
+    places = {"root": "/x", "cache": False, "resident": "disk", "shard_cache": 1.0, "workers": 2}
+    data = {"source": "cifar10", "limit": None, **places}
+    write_run(tmp_path / "c", seed=2, data=data, device="cuda:1", online={"every_epochs": 3})
+    assert len(grouped(tmp_path)) == 1
+
+
+def test_other_images_make_another_group_wherever_they_lie(tmp_path):
+    for seed in range(3):
+        run = write_run(tmp_path / str(seed), source="folder", seed=seed)
+        write_json(run / "environment.json", {"data": "ab" if seed < 2 else "cd"})
+    assert [len(each.runs) for each in grouped(tmp_path)] == [2, 1]
 
 
 def test_labels_say_what_differs(tmp_path):

@@ -45,7 +45,7 @@ def test_runs_judged_alike_are_one_row(runs):
         ({"data": {"variant": "mixed_rand"}}, "cifar10, mixed_rand"),
         ({"epoch": 3}, "epoch 3"),
         ({"k": 20}, "k = 20"),
-        ({"images": "ffff"}, "test images ffff, train images ffff"),
+        ({"images": "ffff"}, "images ffff, ffff"),
         ({"linear_probe": {"epochs": 10}}, "linear_probe.epochs 10"),
         ({"data": {"image_size": 64}}, "data.image_size 64"),
     ],
@@ -64,6 +64,7 @@ def test_whatever_moves_a_number_makes_a_row(runs, otherwise, said):
     "otherwise",
     [
         {"batch_size": 7, "device": "cuda", "out": "x", "baselines": True},
+        {"linear_lbfgs": {"folds": 3}},
         {"neighbours": [1], "few_labels": {"draws": 2}, "fine_tune": {"epochs": 3}},
         {"data": {"root": "/elsewhere", "workers": 3, "masks": "m"}},
     ],
@@ -71,6 +72,17 @@ def test_whatever_moves_a_number_makes_a_row(runs, otherwise, said):
 def test_what_moves_no_number_makes_none(runs, otherwise):
     write_evaluation(runs / "run-2", 62.0, 42.0, **otherwise)
     assert len(judged(groups_in(runs))) == 1
+
+
+def test_what_is_different_is_said_though_the_protocol_is_too(runs):
+    probes = {"linear_probe": {"epochs": 9}, "linear_lbfgs": {"folds": 3}}
+    for seed, size in enumerate((32, 32, 16)):
+        protocol = "w-mse-2021" if size == 32 else "linear-lbfgs"
+        more = {"protocol": protocol, "data": {"image_size": size}, "images": f"{size}"}
+        write_evaluation(runs / f"run-{seed}", **more, **probes)
+    assert [one.label for one in judged(groups_in(runs))] == [
+        "simclr, w-mse-2021, data.image_size 32", "simclr, linear-lbfgs, data.image_size 16"
+    ]  # fmt: skip
 
 
 def test_transfer_is_a_row_of_its_own_beside_the_run_s_result(runs):

@@ -7,6 +7,7 @@ import pytest
 from grids import SHORT, grid, run
 from report_runs import write_evaluation, write_run
 
+from iclmsr.files import read_json, write_json
 from iclmsr.report import write_report
 from iclmsr.reproduce.summary import summarize
 from iclmsr.reproduce.text import as_json
@@ -88,6 +89,16 @@ def test_a_table_without_its_runs(tmp_path, folder):
     text = page(tmp_path, alone)
     assert "<h1>The paper&#x27;s table</h1>" in text
     assert "91.00 ± 1.41" in text
+
+
+def test_its_own_notes_are_shown(tmp_path, folder):
+    value = read_json(folder / "table.json")
+    write_json(folder / "table.json", value | {"notes": ["[1] so & so"]})
+    text = page(tmp_path, folder)
+    assert "[1] so &amp; so" in text
+    assert "whatever the protocol" not in text
+    write_json(folder / "table.json", {k: v for k, v in value.items() if k != "notes"})
+    assert "whatever the protocol" in page(tmp_path, folder)
 
 
 def test_a_table_of_another_form_is_said(tmp_path, folder):

@@ -51,6 +51,9 @@ def test_last_and_best_of_online_and_final_accuracy(tmp_path):
     assert known.last == {"linear": 40.0, "knn": 42.0}
     assert known.best == {"linear": 45.0, "knn": 42.0}
     results = {"encoder": {"linear": {"top1": 44.0}, "knn": {"top1": 43.0}}}
+    elsewhere = {"results": results, "config": {"data": {"source": "stl10"}}}
+    write_json(run / "evaluation.json", elsewhere)
+    assert status(run) == known
     write_json(run / "evaluation.json", {"results": results})
     known = status(run)
     assert not known.online

@@ -12,6 +12,7 @@ from iclmsr.recipes import recipe
 from iclmsr.reproduce.cells import Row
 from iclmsr.reproduce.collect import collect
 from iclmsr.reproduce.runner import SOURCE
+from iclmsr.reproduce.summary import summarize
 from iclmsr.runs import RunFolder
 
 
@@ -62,7 +63,7 @@ def test_runs_that_differ_only_in_seed_and_place_share_a_protocol(tmp_path):
         ({"precision": "bf16"}, {}, "precision"),
         ({}, {"k": 20}, "k 20"),
         ({}, {"linear_probe": replace(EvaluateConfig().linear_probe, epochs=9)}, "epochs 9"),
-        ({}, {"data": replace(SIMCLR.data, source="cifar100")}, "data.source cifar100"),
+        ({}, {"data": replace(SIMCLR.data, image_size=24)}, "data.image-size 24"),
     ],
 )
 def test_whatever_may_change_a_number_makes_another_protocol(tmp_path, change, judgement, word):
@@ -89,24 +90,35 @@ def test_versions_of_a_protocol_are_apart(tmp_path):
     assert (one, two) == ("w-mse-2021", "w-mse-2021, version 2")
 
 
-def test_a_recipe_that_is_not_the_tables_is_named(tmp_path):
-    made(tmp_path, "native", recipe("ressl-native-cifar10").config)
-    made(tmp_path, "shared", recipe("ressl-wmse-cifar10").config)
-    native, shared = collect(tmp_path).finished
-    assert native.row == shared.row
-    assert (native.protocol.recipe, shared.protocol.recipe) == ("", "ressl-wmse-cifar10")
-    assert not native.protocol.changed and not shared.protocol.changed  # noqa: PT018
+def test_a_recipe_of_another_protocol_is_named(tmp_path):
+    """ReSSL's, of which the table has its authors' own, never shares a letter with the others."""
+    for name in ("ressl-native", "ressl-native-msr", "ressl-wmse", "simclr"):
+        made(tmp_path, name, recipe(f"{name}-cifar10").config)
+    collected = collect(tmp_path)
+    assert [run.protocol.recipe for run in collected.finished] == [
+        "ressl-native-cifar10", "ressl-native-cifar10", "ressl-wmse-cifar10", ""
+    ]  # fmt: skip
+    assert not any(run.protocol.changed for run in collected.finished)
+    table = summarize(collected)
+    letters = {(line.row.name, line.protocol) for line in table.lines if line.protocol}
+    assert len(letters) == 4
+    assert len({letter for _, letter in letters}) == 3
+    assert [gain.method for gain in table.gains] == ["ressl"]
+    assert any(text.startswith("recipe ressl-native-cifar10;") for text in table.protocols.values())
 
 
 def test_what_does_not_count_is_named(tmp_path):
     made(tmp_path, "stale", SIMCLR, epoch=2)
+    made(tmp_path, "transfer", SIMCLR, data=replace(SIMCLR.data, source="cifar100"))
+    (tmp_path / "timm").mkdir()
+    write_json(tmp_path / "timm" / "config.json", {"architecture": "resnet18"})
     made(tmp_path, "dino", recipe("dino-cifar10").config)
     made(tmp_path, "shapes", recipe("simclr-synthetic").config)
     made(tmp_path, "w-mse-msr", recipe("w-mse-msr-cifar10").config)
     (made(tmp_path, "broken", SIMCLR) / "config.json").write_text("{")
     made(tmp_path, "unknown", replace(SIMCLR, seed=4), source=False)
     found = collect(tmp_path)
-    assert found.unfinished == (("stale", 0, 3),)
+    assert found.unfinished == (("stale", 0, 3), ("transfer", 0, 3))
     assert found.foreign == ("dino", "shapes", "w-mse-msr")
     assert [name for name, _ in found.damaged] == ["broken"]
     (one,) = found.finished

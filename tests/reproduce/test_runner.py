@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from iclmsr import cli
+from iclmsr.config import PretrainConfig, decode
 from iclmsr.errors import IclmsrError
 from iclmsr.reproduce import ROWS, cells, collect, reproduce, summarize
 from iclmsr.reproduce.runner import judged
@@ -175,7 +177,7 @@ def test_a_cell_in_other_hands_is_left_to_them(root, tmp_path, capsys):
         code, printed, _ = run(*two, capsys=capsys)
     assert code == 0
     assert "1 of 4 cells are in the hands of other processes" in printed
-    assert not judged(busy, 1)
+    assert not (busy / "evaluation.json").exists()
     assert len(collect(out).finished) == 3
 
 
@@ -227,3 +229,34 @@ def test_data_are_read_before_anything_is_run(tmp_path):
     with pytest.raises(IclmsrError, match="data.root .*none does not exist"):
         reproduce(grid, tmp_path / "out", "again")
     assert not (tmp_path / "out").exists()
+
+
+def test_only_the_tables_own_judgement_finishes_a_cell(root, tmp_path, capsys):
+    """Whatever else the user asked of its encoder on the way."""
+    out = tmp_path / "grid"
+    given = words(root, out, methods=("simclr",), seeds=("0",))
+    run(*given, capsys=capsys)
+    (folder,) = (path.parent for path in out.glob("*/config.json"))
+    config = decode(PretrainConfig, RunFolder.open(folder).config())
+    assert judged(folder, config)
+    assert not judged(folder, replace(config, epochs=2))
+    path = folder / "evaluation.json"
+    whole = json.loads(path.read_text())
+    data = whole["config"]["data"]
+    moved = {**whole["config"], "data": {**data, "root": "/elsewhere"}}
+    path.write_text(json.dumps({**whole, "config": moved}))
+    assert judged(folder, config)
+    for change in (
+        {"protocol": "w-mse-2021, changed"},
+        {"protocol": "linear-lbfgs"},
+        {"protocol_version": 0},
+        {"config": {**whole["config"], "data": {**data, "limit": 9}}},
+        {"config": {**whole["config"], "data": {**data, "source": "cifar100"}}},
+    ):
+        path.write_text(json.dumps({**whole, **change}))
+        assert not judged(folder, config)
+    run(*given, capsys=capsys)
+    assert judged(folder, config)
+    assert run("evaluate", folder, "--data.limit", "12", "--device", "cpu", capsys=capsys)[0] == 0
+    assert judged(folder, config)
+    assert (folder / "evaluation-cifar10.json").is_file()

@@ -9,6 +9,7 @@ import re
 import pytest
 from grids import SHORT, grid, run
 
+from iclmsr.reproduce.cells import ROWS
 from iclmsr.reproduce.summary import summarize
 from iclmsr.reproduce.text import FORMATS
 
@@ -22,6 +23,30 @@ TABLE = summarize(
         damaged=(("lmcl-cifar10-seed1", "config.json is not valid"),),
     )
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_says_what_the_papers_numbers_are(form):
+    plain = re.sub(r"\s+", " ", FORMATS[form](TABLE))
+    assert "copied ReSSL's numbers from ReSSL's authors: 200 epochs of SGD, and a probe" in plain
+    assert "re-runs by its authors with settings that they do not disclose" in plain
+    assert "LMCL here is a re-implementation" in plain
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(FORMATS[form](TABLE))))
+        marked = {row["method"]: row["paper_note"] for row in rows}
+        assert "SGD" in marked["ressl"]
+        assert "re-runs" in marked["relic"]
+        assert marked["byol"] == ""
+        return
+    if form == "json":
+        plain = json.dumps(json.loads(plain), ensure_ascii=False)
+    one, two = ("$^1$", "$^2$") if form == "latex" else "¹²"
+    for title in ("ReSSL", "ReSSL + MSR"):
+        assert f"{title}{one}" in plain
+    for title in ("LMCL", "LMCL + MSR", "SSL-HSIC", "RELIC"):
+        assert f"{title}{two}" in plain
+    assert not re.search(r"BYOL[¹²$]", plain)
+    assert "ReSSL" not in FORMATS[form](summarize(grid(), ROWS[:1]))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -79,7 +104,9 @@ def test_latex_has_ten_columns_and_no_bare_signs():
 
 def test_json():
     value = json.loads(FORMATS["json"](TABLE))
-    assert set(value) == {"lines", "gains", "protocols", "unfinished", "foreign", "damaged"}
+    assert set(value) == {
+        "lines", "gains", "protocols", "notes", "unfinished", "foreign", "damaged"
+    }  # fmt: skip
     (whole,) = (line for line in value["lines"] if line["seeds"] == [0, 1])
     assert whole["row"] == {"name": "simclr", "title": "SimCLR"}
     assert whole["linear"]["values"] == [90.0, 92.0]

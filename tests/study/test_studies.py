@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from iclmsr.config import MSRConfig, OptimizerConfig, PretrainConfig
-from iclmsr.data.sources import DataConfig
+from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
 from iclmsr.encoders import LoadedEncoder, load_encoder
@@ -26,7 +26,7 @@ from iclmsr.interruption import Interrupted
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.recipes import recipe
-from iclmsr.study import cells, comparison
+from iclmsr.study import backgrounds, cells, comparison
 from iclmsr.study.arms import ARMS, arm, named_bases
 from iclmsr.study.axis import swept
 from iclmsr.study.backgrounds import VARIANTS, BackgroundsConfig, challenge
@@ -426,7 +426,9 @@ def test_the_challenge_tells_who_looks_at_the_background(tmp_path, middle):
     assert measures["worst_group"]["knn"]["accuracy"] == (100 if middle else 0)
 
 
-def test_groups_of_data_that_name_their_backgrounds_and_have_no_swapped_split(tmp_path):
+def test_groups_of_data_that_name_their_backgrounds_and_have_no_swapped_split(
+    tmp_path, monkeypatch
+):
     """As Waterbirds: backgrounds go with classes in training, and hardly in the tests."""
     from PIL import Image, ImageDraw
 
@@ -470,6 +472,16 @@ def test_groups_of_data_that_name_their_backgrounds_and_have_no_swapped_split(tm
     assert few["worst_group"]["knn"]["accuracy"] is None
     assert (few["worst_group"]["knn"]["groups"], few["worst_group"]["knn"]["counted"]) == (4, 0)
     assert few["worst_group_dfr"] == {"linear": None}
+
+    def unknown(config, split):
+        images = load(config, split)
+        return images if split == "train" else replace(images, backgrounds=None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backgrounds, "load", unknown)
+        other = challenge(border, settings)
+    assert other["groups"] == "mixed_rand"
+    assert "background_decodability" not in other["measures"], "a class is no kind of background"
     (tmp_path / "set" / "backgrounds.csv").unlink()
     without = challenge(border, settings)
     assert without["groups"] == "mixed_rand"

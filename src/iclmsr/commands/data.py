@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from iclmsr.commands.compose import compose_command
 from iclmsr.commands.shard import shard_command
+from iclmsr.commands.unpack import unpack_command
 from iclmsr.commands.variants import variants_command
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, parse_options
@@ -146,6 +147,7 @@ COMMANDS: dict[str, Verb] = {
     "shard": shard_command,
     "compose": compose_command,
     "variants": variants_command,
+    "unpack": unpack_command,
 }
 
 

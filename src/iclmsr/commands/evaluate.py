@@ -2,7 +2,7 @@
 """``iclmsr evaluate``: how good an encoder is."""
 
 from iclmsr.errors import IclmsrError
-from iclmsr.options import asks_help, parse_options, usage
+from iclmsr.options import Parser, asks_help, parse_options, usage
 
 
 def evaluate_command(words: list[str]) -> None:
@@ -12,7 +12,8 @@ def evaluate_command(words: list[str]) -> None:
            iclmsr evaluate ENCODER --data.source NAME --data.root PATH [options below]
 
     Trains the probe on the training images and tests on the test images of the data that the
-    run was pretrained on, or of those that --data... options name; writes RUN/evaluation.json.
+    run was pretrained on, or of those that --data... options name; writes RUN/evaluation.json,
+    or RUN/evaluation-SOURCE.json on other data than the run's.
     ENCODER is any that is no run, as timm:MODEL@FILE; mean, std and image size come with it.
     docs/how-to/evaluate.md says which number is worth what, and what each costs.
     """
@@ -25,7 +26,10 @@ def evaluate_command(words: list[str]) -> None:
         parse_options(EvaluateConfig, EvaluateConfig(), words)
     if source is None:
         raise IclmsrError("evaluate needs a run folder or an encoder: iclmsr evaluate RUN")
-    config = parse_options(EvaluateConfig, EvaluateConfig.of(source), words)
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data.source", dest="data")
+    elsewhere = parser.parse_known_args(words)[0].data
+    config = parse_options(EvaluateConfig, EvaluateConfig.of(source, elsewhere), words)
     report = evaluate(source, config)
     show(report)
     print(f"wrote {report_path(source, report['encoder']['name'], config)}")

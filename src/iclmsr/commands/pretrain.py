@@ -28,7 +28,7 @@ def pretrain_command(words: list[str]) -> None:
         print(usage(pretrain_command))
 
     from iclmsr.config import PretrainConfig, decode
-    from iclmsr.data.hugging_face import absolute
+    from iclmsr.data.places import absolute
     from iclmsr.distributed import speaks
     from iclmsr.encoders import absolute_source
     from iclmsr.files import read_json

@@ -31,18 +31,20 @@ def shard_command(words: list[str]) -> None:
     if len(places) < 2:
         raise IclmsrError("data shard needs two folders: iclmsr data shard FOLDER OUT")
 
+    from iclmsr.data.config import DataConfig
     from iclmsr.data.listing import top
-    from iclmsr.data.readers import apart_of, open_masks
+    from iclmsr.data.readers import rules_of
     from iclmsr.data.shard_writer import shard
     from iclmsr.data.trees import open_tree
 
     tree = top(open_tree(Path(places[0]).expanduser()))
-    masks = None if known.masks is None else open_masks(known.masks.expanduser())
+    given = None if known.masks is None else known.masks.expanduser()
+    rules, masks = rules_of(DataConfig("folder", masks=given), tree)
     index = shard(
         tree,
         Path(places[1]).expanduser(),
         masks=masks,
-        apart="" if masks is None else apart_of(masks, tree),
+        rules=rules,
         shard_size=known.shard_size,
         seed=known.seed,
         say=print,

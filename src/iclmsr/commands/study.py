@@ -259,12 +259,12 @@ def _judged(
 
 def _place(source: str, name: str, split: str) -> Path:
     """Where the challenge of an encoder goes that nobody has said; never over another split's."""
-    from iclmsr.evaluate.judge import file_name
-    from iclmsr.evaluate.settings import is_run
+    from iclmsr.evaluate.settings import plain
     from iclmsr.files import read_json
+    from iclmsr.runs import is_run
 
     run = Path(source) / "backgrounds.json"
-    out = run if is_run(source) else Path(f"backgrounds-{file_name(name)}.json")
+    out = run if is_run(source) else Path(f"backgrounds-{plain(name)}.json")
     there = read_json(out)["config"]["split"] if out.is_file() else split
     if there != split:
         raise IclmsrError(f"{out} was made on the split {there}: pass --out FILE.json")

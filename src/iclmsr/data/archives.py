@@ -231,7 +231,7 @@ def _safe_name(place: Path | str, name: str) -> str:
     """The path in its plain form, if it stays in the archive."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise _refused(place, name, "leads out of the archive")
+        raise _refused(place, name, "leads out of the archive: do not use it, or pack it anew")
     return path.as_posix()
 
 

@@ -8,8 +8,28 @@ from torch import Tensor
 
 from iclmsr.data.backdrops import REMOVED, draw_donors, exchanged
 from iclmsr.data.feed import Feed, Held
+from iclmsr.data.file_set import FileSet
+from iclmsr.data.images import ImageSet
 from iclmsr.data.views import ViewConfig, draw_parameters, make_views
+from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
+
+
+def check_masks(images: ImageSet | FileSet, config: ViewConfig) -> None:
+    """Raises unless images have the masks that their views need.
+
+    Args:
+        images: A data set.
+        config: How views are made of it.
+
+    Raises:
+        IclmsrError: Backgrounds are to be exchanged, and there are no masks.
+    """
+    if config.background != "keep" and images.masks is None:
+        raise IclmsrError(
+            f"views.background {config.background} needs images with foreground masks: pass "
+            "--data.masks PATH, or --views.background keep"
+        )
 
 
 class Epoch:
@@ -55,12 +75,12 @@ class Epoch:
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
         self.order = order
-        self.donors = [
-            draw_donors(
-                own.background, own.background_probability, order, seed=seed, epoch=epoch, view=view
+        self.donors: list[Tensor] = []
+        if config.background != "keep":
+            kinds = [own.background for own in self.configs]
+            self.donors = draw_donors(
+                kinds, config.background_probability, order, seed=seed, epoch=epoch
             )
-            for view, own in enumerate(self.configs if config.background != "keep" else [])
-        ]
         self.parameters = [
             draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
             for view, own in enumerate(self.configs)

@@ -2,6 +2,7 @@
 """What is in a data set and what is the matter with it, before a run finds out."""
 
 import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -47,7 +48,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
     if found.files is not None:
         found.has_test = found.files.has_test
         complete = len(found.splits) == 1 + found.has_test + len(others)
-        if config.limit is None and complete:
+        if config.limit is None and complete and isinstance(found.files, Files):
             _find_unused(found, found.files)
     found.copies = _copies(found.splits)
     return found
@@ -64,18 +65,20 @@ def _look_at(found: Findings, name: str, workers: int) -> Split:
 
 
 def _find_unused(found: Findings, files: Files) -> None:
-    """Notes images that no split has."""
+    """Notes images that no split has, and files that are not called like images."""
     used = {image for split in found.splits.values() for image in split.labels}
     splits = {name for names in files.rules.folders.values() for name in names}
     splits.update(files.others)
     try:
-        images = images_among(files.tree.files())
+        there = files.tree.files()
     except IclmsrError as error:  # in a folder that no split reads
         found.remarks.append(str(error))
         return
-    apart = f"{files.rules.apart}/"
+    images = images_among(there)
+    passed = (name for name in set(there).difference(images) if not files.rules.sets_apart(name))
+    found.passed = Counter(PurePosixPath(name).suffix.lower() for name in passed)
     for image in images:
-        if image not in used and not (files.rules.apart and image.startswith(apart)):
+        if image not in used and not files.rules.sets_apart(image):
             parent = PurePosixPath(image).parent.as_posix()
             beside = parent == "." or parent in splits
             (found.loose if beside else found.unused).append(image)

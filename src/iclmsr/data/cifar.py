@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from iclmsr.data.archives import Official, find_official, open_official
 from iclmsr.data.cifar_batches import (
-    PIXELS,
+    SIDE,
     Batch,
     decode_binary,
     decode_python,
@@ -20,9 +22,13 @@ from iclmsr.data.cifar_batches import (
     names_python,
 )
 from iclmsr.data.classes import check_labels, check_names
+from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
 from iclmsr.data.official import warn_unless_official
+from iclmsr.data.resize import CHUNK, resized
 from iclmsr.errors import IclmsrError
+
+EVERY = Draw()
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,14 @@ def holds_cifar(cifar: Cifar, root: Path) -> bool:
     return find_official(root, cifar.layouts) is not None
 
 
-def read_cifar(cifar: Cifar, root: Path, split: Literal["train", "test"]) -> ImageSet:
+def read_cifar(
+    cifar: Cifar,
+    root: Path,
+    split: Literal["train", "test"],
+    *,
+    image_size: int = SIDE,
+    draw: Draw = EVERY,
+) -> ImageSet:
     """The images of one split in the order of the files, checked on the way.
 
     Args:
@@ -76,10 +89,12 @@ def read_cifar(cifar: Cifar, root: Path, split: Literal["train", "test"]) -> Ima
         root: The packed archive, the unpacked folder of files, or the folder that has either.
             Archives are read in memory, never unpacked to disk.
         split: Training or test images.
+        image_size: S, height and width of the result, pixels, > 0; the files have 32.
+        draw: Which images of the split; no others are kept.
 
     Returns:
-        Images (N, 3, 32, 32) and their labels; N is 50,000 or 10,000. Smaller sets in the same
-        format are read too, with a warning.
+        Images (N, 3, S, S) and their labels; N is at most 50,000 or 10,000. Smaller sets in the
+        same format are read too, with a warning.
 
     Raises:
         IclmsrError: Nothing is there, or a file is missing, damaged or not what it should be.
@@ -92,7 +107,8 @@ def read_cifar(cifar: Cifar, root: Path, split: Literal["train", "test"]) -> Ima
     place, layout = found
     files, official = layout.parts[split], layout.counts[split]
     classes, seen = cifar.classes, list[str]()
-    images, labels = np.empty((0, 0, PIXELS), np.uint8), np.empty((0, 0), np.int64)
+    images, labels = torch.empty(0, 3, image_size, image_size), np.empty((0, 0), np.int64)
+    drawn = np.empty(0, np.int64)
     with open_official(place, layout, {*files, layout.meta}) as contents:
         for name, stream in contents:
             where = f"{place}/{name}"
@@ -101,24 +117,34 @@ def read_cifar(cifar: Cifar, root: Path, split: Literal["train", "test"]) -> Ima
                 continue
             pixels, batch_labels = layout.decode(stream.read(), where)
             if not seen:
-                images = np.empty((len(files), len(pixels), PIXELS), np.uint8)
                 labels = np.empty((len(files), len(pixels)), np.int64)
+                drawn = np.array(draw.indices(labels.size))
+                images = torch.empty(len(drawn), *images.shape[1:], dtype=torch.uint8)
             seen.append(name)
-            if len(pixels) != images.shape[1]:
+            if len(pixels) != labels.shape[1]:
                 raise IclmsrError(
-                    f"{where}: {len(pixels):,} images, but {seen[0]} has {images.shape[1]:,}; "
+                    f"{where}: {len(pixels):,} images, but {seen[0]} has {labels.shape[1]:,}; "
                     f"an official batch has {official:,}"
                 )
             check_labels(batch_labels, 0, len(cifar.classes) - 1, where)
-            images[files.index(name)], labels[files.index(name)] = pixels, batch_labels
+            labels[files.index(name)] = batch_labels
+            start = files.index(name) * len(pixels)
+            first, end = np.searchsorted(drawn, (start, start + len(pixels)))
+            _copy(pixels, drawn[first:end] - start, images[first:end])
             del pixels  # a fifth of the images, before the next file is read
     for name in files:
         if name not in seen:
             raise layout.missing(place, name)
-    warn_unless_official(place, layout, [(images.shape[1], official, "images per batch")])
-    return ImageSet(
-        torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels).view(-1), classes
-    )
+    warn_unless_official(place, layout, [(labels.shape[1], official, "images per batch")])
+    return ImageSet(images, torch.from_numpy(labels.reshape(-1)[drawn]), classes)
+
+
+def _copy(pixels: NDArray[np.uint8], rows: NDArray[np.int64], out: Tensor) -> None:
+    """The images at ``rows`` of a file's pixels (n, 3072), into ``out`` (len(rows), 3, S, S)."""
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        chosen = torch.from_numpy(pixels[rows[part]]).view(-1, 3, SIDE, SIDE)
+        out[part] = resized(chosen, out.shape[-1])
 
 
 CIFAR10 = Cifar(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from iclmsr.data.pickles import read_pickle
 from iclmsr.errors import IclmsrError
 
-PIXELS = 3 * 32 * 32
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Pixels (n, 3072) and labels (n,)."""
 

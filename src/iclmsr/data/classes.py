@@ -85,7 +85,6 @@ def check_same(
     train: str,
     *,
     split: str = "test",
-    hint: str = "",
 ) -> None:
     """Raises unless the class names are the same.
 
@@ -95,7 +94,6 @@ def check_same(
         expected: Of the training images.
         train: Where those are.
         split: What the split is called.
-        hint: What else to say.
 
     Raises:
         IclmsrError: The two differ.
@@ -105,7 +103,7 @@ def check_same(
         if names:
             differ.append(f"only in {folder}: {shown(names)}")
     if differ:
-        raise IclmsrError(f"{split} and train have different classes; {'; '.join(differ)}{hint}")
+        raise IclmsrError(f"{split} and train have different classes; {'; '.join(differ)}")
 
 
 def shown(names: Collection[str]) -> str:

@@ -154,8 +154,7 @@ def split_objects(tree: Tree, config: ComposeConfig) -> Objects:
     Raises:
         IclmsrError: A class has too few objects, or an object of train is in test, too.
     """
-    rules = Rules(FOLDERS, apart="masks")
-    train, test = _listings(tree, rules)
+    train, test = _listings(tree, Rules(FOLDERS))
     known = [_object_of(name, config.object_pattern) for name in train.files]
     images: dict[str, list[tuple[str, int, str]]] = {name: [] for name in FRONTS}
     if test is not None:

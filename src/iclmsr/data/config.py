@@ -41,7 +41,8 @@ class DataConfig:
     limit: int | None = None
     """Use only so many training images, drawn at random, >= 1; None uses all."""
     labels: bool = True
-    """Whether folders are classes; if not, images at any depth are read without labels."""
+    """Whether folders are classes; if not, images at any depth are read without labels. Of images
+    in other files, too, no label is kept."""
     class_list: Path | None = None
     """A text file that names the classes to use, one a line; None uses all."""
     masks: str | Path | None = None

@@ -24,6 +24,10 @@ class Unusable(Exception):
     """Says what is the matter with a file, in the words that follow its name."""
 
 
+class FaintMask(UserWarning):
+    """A mask that has values, but none that counts as foreground."""
+
+
 class Picture(NamedTuple):
     """An image as its file has it.
 
@@ -39,11 +43,17 @@ class Picture(NamedTuple):
 
 
 @contextlib.contextmanager
-def careful() -> Iterator[None]:
-    """Within it, images of absurd size are errors; other remarks of Pillow's are passed over."""
+def careful(*shown: type[Warning]) -> Iterator[None]:
+    """Within it, images of absurd size are errors; other remarks on files are passed over.
+
+    Args:
+        shown: Remarks that are not, each of them once.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # files that it reads all the same
+        warnings.simplefilter("ignore")  # files that Pillow reads all the same
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for kind in shown:
+            warnings.simplefilter("default", kind)
         yield
 
 
@@ -171,7 +181,8 @@ def decode_mask(
         (image_size, image_size); a pixel is foreground if half of its area is.
 
     Raises:
-        Unusable: The file is missing, not an image, damaged, or of another size.
+        Unusable: The file is missing, not an image, damaged, or of another size. FaintMask, a
+            warning: no pixel is foreground, yet not all of them are 0.
     """
     if isinstance(content, FileNotFoundError):
         raise Unusable(f"has no mask {name}")
@@ -183,6 +194,14 @@ def decode_mask(
     if found != size:
         raise Unusable(
             f"is {size[0]} x {size[1]} pixels, but its mask {name} {found[0]} x {found[1]}"
+        )
+    largest = int(np.asarray(mask).max())
+    if 0 < largest < FOREGROUND:
+        warnings.warn(
+            f"a mask has no value above {largest}: {FOREGROUND} and more is foreground, write 255 "
+            "for it",
+            FaintMask,
+            stacklevel=2,
         )
     mask = mask.point(lambda value: 255 if value >= FOREGROUND else 0)
     mask = fitted(mask, image_size, decoder, Image.Resampling.BOX)

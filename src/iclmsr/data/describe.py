@@ -50,6 +50,7 @@ def as_json(found: Findings) -> dict[str, Any]:
         "copies_in_different_classes": groups(found.conflicts()),
         "loose": [printable(name) for name in found.loose],
         "unused": [printable(name) for name in found.unused],
+        "passed_over": {printable(kind): count for kind, count in found.passed.most_common()},
     }
 
 

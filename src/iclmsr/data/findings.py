@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
+from iclmsr.data.hugging_face import Columns
+from iclmsr.data.names import printable
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -21,7 +23,7 @@ class Findings:
 
     Attributes:
         config: What was looked at.
-        files: Where its images are files of their own, else None.
+        files: Where its images are files of their own or cells of a column, else None.
         splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
             not in it.
         refused: Why not, by the same names.
@@ -29,17 +31,19 @@ class Findings:
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
         unused: Image files elsewhere that belong to neither split.
+        passed: Other files by their suffix, which nothing reads as images.
         remarks: What the readers warn of.
     """
 
     config: DataConfig
-    files: Files | None = None
+    files: Files | Columns | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     has_test: bool = True
     copies: Copies = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
 
     def within(self, split: str) -> Copies:
@@ -104,6 +108,10 @@ class Findings:
             )
         if self.unused:
             yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
+        if self.passed:
+            few = self.passed.most_common(5)
+            kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
+            yield f"{self.passed.total():,} files are not called like images ({kinds}): passed over"
         across = self.across()
         for name in self.splits:
             there = sum(split == name for group in across for split, _ in group)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files, and their masks, as a set in memory."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -11,10 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from iclmsr.data.decode import Unusable, decode_image, decode_mask
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_image, decode_mask
 from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
 from iclmsr.data.jpeg import Decoder
@@ -53,9 +51,7 @@ def read_images(
     files = _Files(listing, masks, count, image_size, strict, decoder)
     row_of: dict[int, int] = {}
     free = list(range(len(files.images)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's remarks on files that it reads all the same
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with careful(FaintMask):
         while free and order:
             batch, order = sorted(order[: len(free)]), order[len(free) :]
             rows = dict(zip(batch, free, strict=False))

@@ -18,7 +18,7 @@ from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
 from iclmsr.data.shard_store import ShardStore
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 
 MASK = "mask.png"
 LABEL_SIZE = 1 << 20
@@ -81,19 +81,30 @@ def index_shards(pattern: str, store: ShardStore) -> tuple[Index, Path | str]:
     Raises:
         IclmsrError: A shard cannot be read or is damaged; only some have labels; no images.
     """
-    names = expand(pattern)
     start = pattern.partition("{")[0].rpartition("/")[0] + "/" if "/" in pattern else ""
+    index = index_names(pattern, expand(pattern), start, store)
+    return index, start.rstrip("/") if "://" in pattern else Path(start or ".")
+
+
+def index_names(what: str, names: Sequence[str], start: str, store: ShardStore) -> Index:
+    """As :func:`index_shards`, of shards by their names.
+
+    Args:
+        what: All of them, for messages.
+        names: Path or URL of each.
+        start: What they begin with, and what their names in the index leave out.
+        store: As above.
+    """
     known = {name: _recall(_note(name, store)) for name in names}
     if None in known.values():
-        warnings.warn(f"{pattern} has no index: reading all shards once to make one", stacklevel=2)
+        warnings.warn(f"{what} has no index: reading all shards once to make one", stacklevel=3)
     scans = [known[name] or _scan(name, store) for name in names]
     for name, scan in zip(names, scans, strict=True):
         if not scan.samples:
             raise IclmsrError(
                 f"no images in {name}: looked for members named *{', *'.join(SUFFIXES)}"
             )
-    base = start.rstrip("/") if "://" in pattern else Path(start or ".")
-    return _index([name.removeprefix(start) for name in names], scans), base
+    return _index([name.removeprefix(start) for name in names], scans)
 
 
 def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
@@ -201,7 +212,7 @@ def _scan(name: str, store: ShardStore) -> Scan:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IclmsrError(f"cannot write {note}: {error.strerror}") from error
+        raise unwritable(note, error) from error
     write_atomic(note, json.dumps(asdict(found)).encode())
     return found
 

@@ -3,7 +3,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,12 @@ from iclmsr.data import stl10
 from iclmsr.data.archives import find_official
 from iclmsr.data.cifar import CIFAR10, CIFAR100
 from iclmsr.data.decode import Unusable, careful, open_image
+from iclmsr.data.hugging_face import Columns, holds_columns
 from iclmsr.data.imagenet import WNIDS, find_tiny_imagenet, list_tiny_imagenet
-from iclmsr.data.listing import SUFFIXES, Listing, Rules, list_folder, top
-from iclmsr.data.readers import root_of, rules_of, split_in
-from iclmsr.data.shards import names_shards
+from iclmsr.data.listing import MASKS, SUFFIXES, Listing, Rules, list_folder, top
+from iclmsr.data.places import kind_of, root_of
+from iclmsr.data.readers import rules_of, split_in
+from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.sources import OFFICIAL, SOURCES, DataConfig
 from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.trees import Tree, open_tree
@@ -23,7 +25,6 @@ from iclmsr.errors import IclmsrError
 SIZES = {"cifar10": 32, "cifar100": 32, "stl10": 96, "tiny-imagenet": 64}
 CLASSES = {"cifar10": CIFAR10.classes, "cifar100": CIFAR100.classes, "stl10": stl10.CLASSES}
 LARGEST, LOOKED_AT = 224, 64
-MASKS = "masks"
 
 
 class Files(NamedTuple):
@@ -67,6 +68,10 @@ class Files(NamedTuple):
         except IclmsrError:
             return []
 
+    def masks_of(self, split: str) -> Tree | None:  # noqa: ARG002 - as Columns
+        """The masks, whatever the split."""
+        return self.masks
+
     def listing(self, split: str) -> Listing:
         """The images of ``"train"``, ``"test"`` or one of the others.
 
@@ -77,8 +82,8 @@ class Files(NamedTuple):
         return listed(self.tree, split_in(self.tree, split, self.rules) or split, self.rules)
 
 
-def find_files(config: DataConfig) -> Files | None:
-    """The files of a data set; None where images lie in few large ones, or in none at all.
+def find_files(config: DataConfig) -> Files | Columns | None:
+    """The files of a data set, or its columns; None where images lie in other large files.
 
     Args:
         config: Which one.
@@ -86,7 +91,9 @@ def find_files(config: DataConfig) -> Files | None:
     Raises:
         IclmsrError: Nothing is there, or an archive is damaged.
     """
-    if config.source not in SOURCES or config.source in ("synthetic", "hf"):
+    if kind_of(config.source) == "hf":
+        return Columns(config)
+    if config.source not in SOURCES or config.source == "synthetic":
         return None
     if config.root is not None and names_shards(config.root):
         tree = top(open_tree(config.root, config.shard_cache))
@@ -116,14 +123,14 @@ def has_split(config: DataConfig, split: str) -> bool:
     if config.source == "synthetic":
         return split in SPLITS
     files = find_files(config)
-    return files is not None and split_in(files.tree, split, files.rules) is not None
+    return isinstance(files, Files) and split_in(files.tree, split, files.rules) is not None
 
 
 def guess(path: Path) -> DataConfig:
     """What a data set is, from the names of its files and the sizes of a few images.
 
     Args:
-        path: A folder or an archive.
+        path: A folder, an archive or a ``.parquet`` file.
 
     Returns:
         Its source; masks, if it has a folder of that name; and as ``image_size`` its own, at most
@@ -133,10 +140,15 @@ def guess(path: Path) -> DataConfig:
         IclmsrError: There is no such path.
     """
     root_of(DataConfig(root=path))
+    source = "folder"
     try:
+        if holds_columns(path):
+            source = "hf"
+            images = Columns(DataConfig(source, path)).listing("train")
+            return DataConfig(source, path, _size(images.tree, images.files))
         return _guess(path)
     except IclmsrError:
-        return DataConfig("folder", path)
+        return DataConfig(source, path)
 
 
 def _guess(path: Path) -> DataConfig:
@@ -148,7 +160,8 @@ def _guess(path: Path) -> DataConfig:
         return DataConfig("tiny-imagenet", path, SIZES["tiny-imagenet"])
     tree = top(open_tree(path))
     folders = tree.folders()
-    masks = path if MASKS in folders and len(folders) > 1 else None
+    has_masks = tree.has_masks if isinstance(tree, ShardTree) else MASKS in folders
+    masks = path if has_masks else None
     start = "train" if "train" in folders else ""
     size = _size(tree, images_among(tree.files(start)))
     classes = tree.folders(start) if start else []
@@ -173,7 +186,7 @@ def _size(tree: Tree, images: Sequence[str]) -> int:
     return min(LARGEST, round(statistics.median(sides))) if sides else DataConfig().image_size
 
 
-def images_among(files: Sequence[str]) -> list[str]:
+def images_among(files: Iterable[str]) -> list[str]:
     """Image files by their names, but those in a folder ``masks``.
 
     >>> images_among(["a/0.png", "a/list.txt", "masks/a/0.png"])

@@ -13,64 +13,84 @@ from typing import Any
 
 from iclmsr.data.classes import check_same
 from iclmsr.data.config import DataConfig
-from iclmsr.data.draw import Draw
-from iclmsr.data.folder import read_images
-from iclmsr.data.images import ImageSet
-from iclmsr.data.jpeg import check_decoder
-from iclmsr.data.listing import FOLDERS
+from iclmsr.data.listing import FOLDERS, SUFFIXES, Listing
 from iclmsr.data.names import printable
+from iclmsr.data.places import place_of
 from iclmsr.data.rows import Split
+from iclmsr.data.trees import Folder, Tree
 from iclmsr.errors import IclmsrError
 
 OLDEST = 4
 """Major version of ``datasets`` from which on no data set brings code that is run."""
 SAVED = ("dataset_dict.json", "state.json")
 """Files that tell a folder written by ``save_to_disk``."""
+PARQUET = ".parquet"
 
 
-def read_hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
-    """The images of a split, or some of them, in the order of their rows.
+class Columns:
+    """A data set in columns, the rows of a split in their order.
 
     The training images are those of the split ``train``, or of the only one that there is; the
     test images those of ``test``, ``val``, ``valid`` or ``validation``, the first with labels.
 
     Args:
         config: Which data set, and which of its columns.
-        split: ``"train"`` or ``"test"``.
-        draw: Which of the images; the cells of no others are read.
+
+    Attributes:
+        has_test: Whether there is a split of test images.
+        others: Names of splits beside train and test that can be asked for: none.
 
     Raises:
-        IclmsrError: The package is not installed, or cannot load the data set; this has no such
-            split or column; an image or a mask does not decode.
+        IclmsrError: The package is not installed, or cannot load the data set; options do not go
+            together.
     """
-    check_decoder(config.decoder, on_disk=False)
-    place, loaded = _place(config), _load(config)
-    splits = {name: Split(rows, f"{place}, split {name}", config) for name, rows in loaded.items()}
-    train, chosen = _named("train", splits), _named(split, splits)
-    if not chosen:
-        raise IclmsrError(
-            f"no {split} images in {place}: looked for a split {' or '.join(FOLDERS[split])}, "
-            f"there is {', '.join(splits)}"
-        )
-    for one in chosen:
-        listing = one.listing()
-        if split == "train" or not config.labels or min(listing.labels) >= 0:
-            break
-    else:
-        raise IclmsrError(
-            f"not all images in {' or '.join(one.where for one in chosen)} have labels: name "
-            f"their column with --data.label-column; there is {', '.join(chosen[0].columns)}"
-        )
-    if split == "test" and train:
-        check_same(listing.classes, one.where, train[0].labels()[1], train[0].where)
-    return read_images(
-        listing,
-        image_size=config.image_size,
-        on_corrupt=config.on_corrupt,
-        draw=draw,
-        masks=one.masks(),
-        decoder=config.decoder,
-    )
+
+    def __init__(self, config: DataConfig) -> None:
+        place_of(config)
+        if config.masks is not None:
+            raise IclmsrError(
+                f"data.masks is for images in files, which source {config.source!r} does not "
+                "have: name the column that holds masks with --data.mask-column"
+            )
+        self.config, self.place = config, _place(config)
+        loaded = _load(config)
+        self.splits = {name: Split(rows, name, self.place, config) for name, rows in loaded.items()}
+        self.has_test = bool(_named("test", self.splits))
+        self.others: tuple[str, ...] = ()
+
+    def listing(self, split: str) -> Listing:
+        """The rows of ``"train"`` or ``"test"`` as files.
+
+        Raises:
+            IclmsrError: There is no such split or column, or it has other classes than train.
+        """
+        return self._chosen(split)[1]
+
+    def masks_of(self, split: str) -> Tree | None:
+        """Their masks, if there are any; raises as :meth:`listing`."""
+        return self._chosen(split)[0].masks()
+
+    def _chosen(self, split: str) -> tuple[Split, Listing]:
+        """Whatever serves as a split."""
+        chosen = _named(split, self.splits)
+        if not chosen:
+            raise IclmsrError(
+                f"no {split} images in {self.place}: looked for a split "
+                f"{' or '.join(FOLDERS[split])}, there is {', '.join(self.splits)}"
+            )
+        for one in chosen:
+            listing = one.listing()
+            if split == "train" or not self.config.labels or min(listing.labels) >= 0:
+                break
+        else:
+            raise IclmsrError(
+                f"not all images in {' or '.join(one.where for one in chosen)} have labels: name "
+                f"their column with --data.label-column; there is {', '.join(chosen[0].columns)}"
+            )
+        train = _named("train", self.splits)
+        if split == "test" and train:
+            check_same(listing.classes, one.where, train[0].labels()[1], train[0].where)
+        return one, listing
 
 
 def fingerprint(config: DataConfig) -> str:
@@ -84,26 +104,22 @@ def fingerprint(config: DataConfig) -> str:
     return repr([(name, rows._fingerprint) for name, rows in _load(config).items()])
 
 
-def named_by(source: str) -> str:
-    """The name on the hub, or the path, that follows ``hf:``; empty if there is none.
+def holds_columns(path: Path) -> bool:
+    """Whether a path is a ``.parquet`` file, a folder of such and no images, or a saved data set.
 
-    >>> named_by("hf:uoft-cs/cifar10"), named_by("hf:ylecun/mnist:mnist"), named_by("hf")
-    ('uoft-cs/cifar10', 'ylecun/mnist', '')
+    Args:
+        path: A file or a folder.
+
+    Raises:
+        IclmsrError: A folder cannot be listed.
     """
-    return source.partition(":")[2].partition(":")[0]
-
-
-def absolute(source: str) -> str:
-    """The source, its path written in full if it is ``hf:PATH`` and something lies there.
-
-    >>> absolute("hf:uoft-cs/cifar10")
-    'hf:uoft-cs/cifar10'
-    """
-    name = named_by(source)
-    path = Path(name).expanduser()
-    if not (source.startswith("hf:") and name and path.exists()):
-        return source
-    return f"hf:{path.absolute()}{source.removeprefix(f'hf:{name}')}"
+    if not path.is_dir():
+        return path.suffix == PARQUET
+    if any((path / name).is_file() for name in SAVED):
+        return True
+    if not any(True for depth in ("*", "*/*") for _ in path.glob(f"{depth}{PARQUET}")):
+        return False
+    return not any(name.lower().endswith(SUFFIXES) for name in Folder(path).files())
 
 
 def _named(split: str, splits: Mapping[str, Split]) -> list[Split]:

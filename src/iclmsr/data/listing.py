@@ -10,7 +10,11 @@ from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+SUFFIXES = tuple(
+    ".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2".split()  # noqa: SIM905
+)
+MASKS = "masks"
+"""The folder beside splits or classes that holds masks; nothing in it is an image."""
 FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 
 
@@ -41,13 +45,21 @@ class Rules:
         folders: Names that a split's folder may have; the first one that is there counts.
         labels: Whether the folders in it are classes; if not, no image has a label.
         class_list: The text file that names the classes to use; None uses all.
-        apart: A folder in the tree that holds no images, but masks; empty if there is none.
+        apart: Folders in the tree that hold no images, but masks.
     """
 
     folders: Mapping[str, tuple[str, ...]]
     labels: bool = True
     class_list: Path | None = None
-    apart: str = ""
+    apart: tuple[str, ...] = (MASKS,)
+
+    def sets_apart(self, name: str) -> bool:
+        """Whether a file is a mask.
+
+        >>> Rules({}).sets_apart("masks/a/0.png"), Rules({}).sets_apart("train/masks/0.png")
+        (True, False)
+        """
+        return name.startswith(tuple(f"{folder}/" for folder in self.apart))
 
 
 def top(tree: Tree) -> Tree:
@@ -71,7 +83,8 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
     """The images below ``SPLIT/CLASS/``, in the order of class and path.
 
     Without split folders, ``CLASS/`` or images directly in the root serve as training images; the
-    latter have no labels. Hidden files and folders and files that are no images are passed over.
+    latter have no labels. A folder ``masks`` beside them is no class; a class of that name needs
+    ``train/masks/``. Hidden files and folders and files that are no images are passed over.
 
     Args:
         tree: The data set.
@@ -123,7 +136,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     Raises:
         IclmsrError: The list cannot be read, or names a class that is not there.
     """
-    found = [name for name in tree.folders(folder) if _join(folder, name) != rules.apart]
+    found = [name for name in tree.folders(folder) if _join(folder, name) not in rules.apart]
     return choose(found, rules.class_list, tree.where(folder))
 
 
@@ -139,12 +152,26 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     if there[split]:
         return there[split][0]
     if split == "train" and not there["test"]:
+        _check_masks(tree, rules)
         return ""
     names = rules.folders[split]
     raise IclmsrError(
         f"no {split} images in {tree.where('')}: looked for a folder {' or '.join(names)}; "
         f"put the images into {tree.where(names[0])}/CLASS/"
     )
+
+
+def _check_masks(tree: Tree, rules: Rules) -> None:
+    """Raises where a folder beside classes is called like that of the masks and is a class."""
+    if MASKS not in tree.folders() or MASKS not in rules.apart:
+        return
+    for name in tree.files(MASKS):
+        if name.lower().endswith(SUFFIXES[1:]):
+            raise IclmsrError(
+                f"{tree.where(name)} is no PNG, but the folder {MASKS} beside classes holds masks "
+                f"as PNG files: move a class of that name to {tree.where('train')}/{MASKS}/, and "
+                "all others with it"
+            )
 
 
 def _check_classes(
@@ -157,19 +184,30 @@ def _check_classes(
             raise IclmsrError(
                 f"{root} has no folder train, but {nested} has: pass --data.root {nested}"
             )
-    if split == "train":
-        return
-    hint = ""
-    if classes == ("images",):
-        hint = (
-            f"; {tree.where(folder)}/images is no class but Tiny ImageNet's unsorted images: "
-            "pass --data.source tiny-imagenet"
-        )
-    if "train" in tree.folders():
+    check_sorted(tree, folder, classes)
+    if split != "train" and "train" in tree.folders():
         train = classes_of(tree, "train", rules)
-        check_same(classes, tree.where(folder), train, tree.where("train"), split=split, hint=hint)
-    if hint:
-        raise IclmsrError(hint.removeprefix("; "))
+        check_same(classes, tree.where(folder), train, tree.where("train"), split=split)
+
+
+def check_sorted(tree: Tree, folder: str, classes: tuple[str, ...]) -> None:
+    """Raises where the only class is a folder that has images of all classes.
+
+    Args:
+        tree: The data set.
+        folder: A split's.
+        classes: The folders in it.
+
+    Raises:
+        IclmsrError: It is so: an accuracy on one class would be 100 %.
+    """
+    if classes == ("images",):
+        raise IclmsrError(
+            f"{tree.where(_join(folder, 'images'))} is no class but a folder of unsorted images, "
+            "as Tiny ImageNet's val and test have: pass --data.source tiny-imagenet and the folder "
+            "that val lies in as --data.root, or --data.no-labels, or sort them into "
+            f"{tree.where(_join(folder, 'CLASS'))}/"
+        )
 
 
 def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
@@ -186,17 +224,19 @@ def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
 
 def _images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     """As above, but there may be none."""
-    apart = f"{rules.apart}/"
     return tuple(
         name
         for name in tree.files(folder)
-        if name.lower().endswith(SUFFIXES) and not (rules.apart and name.startswith(apart))
+        if name.lower().endswith(SUFFIXES) and not rules.sets_apart(name)
     )
 
 
 def _no_images(where: str) -> IclmsrError:
     """The error of a place without images."""
-    return IclmsrError(f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}")
+    return IclmsrError(
+        f"no images in {where}: looked for files named *{', *'.join(SUFFIXES)}; put some there, or "
+        "remove what is empty"
+    )
 
 
 def _join(folder: str, name: str) -> str:

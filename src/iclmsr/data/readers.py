@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from iclmsr.data.archives import Official
 from iclmsr.data.backgrounds import read_backgrounds
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
@@ -14,14 +16,14 @@ from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
 from iclmsr.data.file_set import FileSet, stays_on_disk
 from iclmsr.data.folder import read_images
-from iclmsr.data.hugging_face import named_by, read_hugging_face
+from iclmsr.data.hugging_face import Columns
 from iclmsr.data.imagenet import FOLDERS as IMAGENET_FOLDERS
 from iclmsr.data.imagenet import TINY, find_tiny_imagenet, list_tiny_imagenet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.jpeg import check_decoder
-from iclmsr.data.listing import FOLDERS, Listing, Rules, list_folder, top
+from iclmsr.data.listing import FOLDERS, MASKS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
-from iclmsr.data.resize import resized
+from iclmsr.data.places import root_of
 from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.stl10 import PLACES, STL10, holds_stl10, read_stl10
 from iclmsr.data.synthetic import make_synthetic
@@ -35,8 +37,9 @@ def _cifar(cifar: Cifar, config: DataConfig, split: str, draw: Draw) -> ImageSet
     if not holds_cifar(cifar, root):
         return _instead(cifar.name, cifar.places, config, split, draw)
     _check_no_files(config)
-    images = draw.of(read_cifar(cifar, root, _on_disk(config, split)))
-    return replace(images, images=resized(images.images, config.image_size))
+    known = _on_disk(config, split)
+    images = read_cifar(cifar, root, known, image_size=config.image_size, draw=draw)
+    return _labelled(images, config)
 
 
 def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
@@ -46,7 +49,7 @@ def _stl10(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
         return _instead("STL-10", PLACES, config, split, draw)
     _check_no_files(config)
     known = "pretrain" if split == "pretrain" else _on_disk(config, split)
-    return read_stl10(root, known, image_size=config.image_size, draw=draw)
+    return _labelled(read_stl10(root, known, image_size=config.image_size, draw=draw), config)
 
 
 def _instead(
@@ -94,9 +97,7 @@ def _read(
     known = split_in(tree, split, rules) or _on_disk(config, split)
     listing = listed(tree, known, rules)
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
-    planes = 3 if masks is None else 4
-    size = planes * config.image_size**2 * (draw.limit or len(listing.files))
-    on_disk = stays_on_disk(config.resident, size)
+    on_disk = stays_on_disk(config.resident, _size(listing, masks, config, draw))
     check_decoder(config.decoder, on_disk=on_disk)
     made: Callable[..., ImageSet | FileSet] = FileSet if on_disk else read_images
     return made(
@@ -109,16 +110,23 @@ def _read(
     )
 
 
+def _size(listing: Listing, masks: Tree | None, config: DataConfig, draw: Draw) -> int:
+    """Of a set in memory, bytes."""
+    planes = 3 if masks is None else 4
+    return planes * config.image_size**2 * (draw.limit or len(listing.files))
+
+
 def rules_of(config: DataConfig, tree: Tree) -> tuple[Rules, Tree | None]:
     """How the folders of a tree of image files are read, and the tree of their masks.
 
     Raises:
         IclmsrError: The masks are not there, or in a damaged archive.
     """
-    masks, apart = None, ""
+    masks = None
+    apart: tuple[str, ...] = () if isinstance(tree, ShardTree) else (MASKS,)
     if config.masks is not None:
         masks = open_masks(config.masks, config.shard_cache)
-        apart = apart_of(masks, tree)
+        apart += _apart_of(masks, tree)
     folders = IMAGENET_FOLDERS if "imagenet" in config.source else FOLDERS
     return Rules(folders, config.labels, config.class_list, apart), masks
 
@@ -138,35 +146,52 @@ def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     tree = top(open_tree(path, shard_cache))
     if isinstance(tree, ShardTree):
         return tree.masks()
-    return tree.below("masks") if "masks" in tree.folders() else tree
+    return tree.below(MASKS) if MASKS in tree.folders() else tree
 
 
 def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """A data set on Hugging Face's hub, or local files that its package reads."""
-    known = _on_disk(config, split)
-    place_of(config)
-    if config.masks is not None:
+    known, columns = _on_disk(config, split), Columns(config)
+    check_decoder(config.decoder, on_disk=False)
+    listing, masks = columns.listing(known), columns.masks_of(known)
+    size = _size(listing, masks, config, draw)
+    if stays_on_disk(config.resident, size):
         raise IclmsrError(
-            f"data.masks is for images in files, which source {config.source!r} does not have: "
-            "name the column that holds masks with --data.mask-column"
+            f"data.resident {config.resident}: images in columns are decoded into memory, these "
+            f"take {size:,} bytes: pass --data.resident memory, or fewer with --data.limit or "
+            "--data.image-size"
         )
-    return read_hugging_face(config, known, draw)
+    return read_images(
+        listing,
+        image_size=config.image_size,
+        on_corrupt=config.on_corrupt,
+        draw=draw,
+        masks=masks,
+        decoder=config.decoder,
+    )
 
 
-def apart_of(masks: Tree, tree: Tree) -> str:
-    """The folder of ``tree`` that holds ``masks`` and no images; empty if there is none."""
+def _apart_of(masks: Tree, tree: Tree) -> tuple[str, ...]:
+    """The folder of ``tree`` that holds ``masks`` and no images, if they are inside."""
     place, within = masks.place.resolve(), tree.place.resolve()
     inside = place.is_relative_to(within) and place != within
-    return place.relative_to(within).as_posix() if inside else ""
+    return (place.relative_to(within).as_posix(),) if inside else ()
 
 
 def _synthetic(config: DataConfig, split: str, draw: Draw) -> ImageSet:
     """Images made on the spot."""
     _check_no_files(config)
     known = "train" if split == "pretrain" else split
-    return draw.of(
-        make_synthetic(config.synthetic, known, seed=config.seed, image_size=config.image_size)
-    )
+    size = config.image_size
+    images = make_synthetic(config.synthetic, known, seed=config.seed, image_size=size)
+    return _labelled(draw.of(images), config)
+
+
+def _labelled(images: ImageSet, config: DataConfig) -> ImageSet:
+    """The images, without their labels if those do not count."""
+    if config.labels:
+        return images
+    return replace(images, labels=torch.full_like(images.labels, -1), classes=())
 
 
 def _check_no_files(config: DataConfig) -> None:
@@ -175,7 +200,8 @@ def _check_no_files(config: DataConfig) -> None:
         if getattr(config, name) is not None:
             raise IclmsrError(
                 f"data.{name.replace('_', '-')} is for images in files, which source "
-                f"{config.source!r} at {config.root} does not have: leave it out"
+                f"{config.source!r} at {config.root} does not have: leave it out, or make files of "
+                "them with `iclmsr data unpack`"
             )
     if config.decoder != "pillow":
         raise IclmsrError(
@@ -187,50 +213,6 @@ def _check_no_files(config: DataConfig) -> None:
             f"data.resident disk is for images in files, which source {config.source!r} at "
             f"{config.root} does not have: pass --data.resident auto"
         )
-
-
-def root_of(config: DataConfig) -> Path:
-    """``config.root``, if it exists on this machine."""
-    if config.root is None:
-        raise IclmsrError(
-            f"data.root is not set: pass --data.root PATH, where the data of source "
-            f"{config.source!r} lies, or --data.source synthetic, which needs none"
-        )
-    if isinstance(config.root, str):
-        raise IclmsrError(
-            f"data.source {config.source!r} cannot be read from {config.root}: a URL has shards, "
-            "which `iclmsr data shard` makes and --data.source folder or imagenet reads"
-        )
-    try:
-        config.root.stat()
-    except FileNotFoundError:
-        raise IclmsrError(f"data.root {printable(config.root)} does not exist") from None
-    except OSError as error:
-        raise IclmsrError(
-            f"cannot read data.root {printable(config.root)}: {error.strerror}"
-        ) from error
-    return config.root
-
-
-def place_of(config: DataConfig) -> Path | None:
-    """Where the data lie, which exists; None if the source itself names them."""
-    if not named_by(config.source):
-        return root_of(config)
-    if config.root is not None:
-        raise IclmsrError(
-            f"data.source {config.source!r} names the data, and so does data.root "
-            f"{printable(config.root)}: leave out one, or pass --data.source hf"
-        )
-    return None
-
-
-def kind_of(source: str) -> str:
-    """The name of a source in SOURCES, where ``hf:NAME`` is ``hf``.
-
-    >>> kind_of("hf:uoft-cs/cifar10"), kind_of("stl10")
-    ('hf', 'stl10')
-    """
-    return "hf" if source.startswith("hf:") else source
 
 
 def _on_disk(config: DataConfig, split: str) -> Literal["train", "test"]:
@@ -259,7 +241,7 @@ def split_in(tree: Tree, split: str, rules: Rules) -> str | None:
     tests = [name for name in rules.folders["test"] if name in folders]
     if split in tests[:1]:
         return "test"
-    named = split in folders and split not in (*rules.folders["train"], "masks", rules.apart)
+    named = split in folders and split not in (*rules.folders["train"], *rules.apart)
     return split if named and "train" in folders else None
 
 

@@ -55,13 +55,19 @@ class Patience:
                 raise
             except Exception as error:  # every file system has errors of its own
                 if tried == len(delays) or _lasting(error):
-                    times = "once" if tried == 0 else f"{tried + 1} times"
-                    reason = self._reason(error)
-                    raise IclmsrError(
-                        f"cannot read {url}: tried {times}, last: {reason}"
-                    ) from error
+                    raise self._failed(url, tried + 1, error) from error
             self.sleep(delays[tried])
         raise AssertionError("patience.tries must be >= 1")
+
+    def _failed(self, url: str, tries: int, error: Exception) -> IclmsrError:
+        """The error after so many tries."""
+        times = "once" if tries == 1 else f"{tries} times"
+        remedy = "try later, or another copy"
+        if _lasting(error):
+            remedy = "mend the address or your rights"
+        return IclmsrError(
+            f"cannot read {url}: tried {times}, last: {self._reason(error)}: {remedy}"
+        )
 
     def _reason(self, error: Exception) -> str:
         """An exception in one line."""

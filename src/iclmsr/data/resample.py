@@ -55,7 +55,7 @@ def crop(
 
 
 def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
-    """Gaussian blur; pixels at the edge are repeated beyond it.
+    """Gaussian blur; pixels at the edge are repeated beyond it, as Pillow does.
 
     Args:
         images: (B, 3, S, S) float32 in [0, 1], changed in place.

@@ -26,10 +26,11 @@ def resized(images: Tensor, size: int) -> Tensor:
     """
     if images.shape[-1] == size or not len(images):
         return images
-    chunks = [
-        _resized(images[start : start + CHUNK], size) for start in range(0, len(images), CHUNK)
-    ]
-    return torch.cat(chunks)
+    result = images.new_empty(*images.shape[:2], size, size)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        result[part] = _resized(images[part], size)
+    return result
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 """Rows of a ``datasets.Dataset`` as image files, labels and masks."""
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,18 @@ CHUNK = 64
 
 
 class Rows(Tree):
-    """The cells of one column as files: ``0.png`` is the first row's, whatever its format.
+    """The cells of one column as files: ``train/0.png`` is the first row's, whatever its format.
 
     Args:
         dataset: A ``datasets.Dataset`` whose column holds bytes and paths.
         column: Its name.
+        split: What the files' names begin with.
         place: The data set and the split, for messages.
     """
 
-    def __init__(self, dataset: Any, column: str, place: str) -> None:
+    def __init__(self, dataset: Any, column: str, split: str, place: str) -> None:
         self.dataset = dataset.select_columns([column]).with_format(None)
-        self.column, self.place = column, Path(place)
+        self.column, self.split, self.place = column, split, Path(place)
 
     def below(self, folder: str) -> "Rows":  # noqa: ARG002 - there are no folders
         """The same rows."""
@@ -40,20 +41,24 @@ class Rows(Tree):
 
     def files(self, folder: str = "") -> list[str]:  # noqa: ARG002
         """Every row, in its order."""
-        return [f"{row}.png" for row in range(len(self.dataset))]
+        return [self.name(row) for row in range(len(self.dataset))]
+
+    def name(self, row: int) -> str:
+        """What a row's file is called."""
+        return f"{self.split}/{row}.png"
 
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each cell in the order of ``names``; no other row is read."""
-        rows = [int(name.removesuffix(".png")) for name in names]
+        rows = [int(PurePosixPath(name).stem) for name in names]
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             for row, cell in zip(chunk, self.dataset[chunk][self.column], strict=True):
-                yield f"{row}.png", _content(cell)
+                yield self.name(row), _content(cell)
 
     def where(self, name: str) -> str:
         """A row, for messages."""
         column = f"column {self.column!r} of {self.place}"
-        return f"row {name.removesuffix('.png')} of {column}" if name else column
+        return f"row {PurePosixPath(name).stem} of {column}" if name else column
 
 
 def _content(cell: dict[str, Any] | None) -> Content:
@@ -69,33 +74,41 @@ def _content(cell: dict[str, Any] | None) -> Content:
         return error
 
 
+def _looks_like_image(feature: Any) -> bool:
+    """Whether a column's cells have the fields of an image's, though nothing says that they are."""
+    return isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
+
+
 class Split:
     """The rows of one split; a column in a column is called ``OUTER.INNER``.
 
     Args:
         rows: A ``datasets.Dataset``.
-        where: The data set and the split, for messages.
+        name: What the split is called.
+        place: The data set, for messages.
         config: Which columns and classes.
 
     Attributes:
-        where: As given.
+        where: The data set and the split, for messages.
         columns: Names of all columns.
     """
 
-    def __init__(self, rows: Any, where: str, config: DataConfig) -> None:
+    def __init__(self, rows: Any, name: str, place: str, config: DataConfig) -> None:
         from datasets import ClassLabel, Image
 
         if any(isinstance(feature, dict) for feature in rows.features.values()):
-            for name, feature in rows.features.items():
-                if isinstance(feature, Image):  # flatten would take an undecoded one apart
-                    rows = rows.cast_column(name, Image())
+            for column, feature in rows.features.items():
+                # flatten would take apart an undecoded image, and one that only its fields tell
+                if isinstance(feature, Image) or _looks_like_image(feature):
+                    rows = rows.cast_column(column, Image())
             rows = rows.flatten()
         features = rows.features.items()
         self.columns = [name for name, _ in features]
         self._pictures = [name for name, feature in features if isinstance(feature, Image)]
         self._declared = [name for name, feature in features if isinstance(feature, ClassLabel)]
         self._undecoded = Image(decode=False)
-        self._rows, self.where, self._config = rows, where, config
+        self._rows, self.name, self._config = rows, name, config
+        self.where = f"{place}, split {name}"
 
     def listing(self) -> Listing:
         """The rows of the chosen classes; raises if there is none."""
@@ -103,7 +116,7 @@ class Split:
         labels, classes = self.labels()
         if not labels:
             raise IclmsrError(f"no images in {self.where}: it has no rows that could be used")
-        names = tuple(f"{row}.png" for row in labels)
+        names = tuple(map(images.name, labels))
         return Listing(images, names, tuple(labels.values()), classes)
 
     def masks(self) -> Rows | None:
@@ -185,4 +198,4 @@ class Split:
             raise IclmsrError(
                 f"column {column!r} of {self.where} holds {self._rows.features[column]}, no images"
             ) from error
-        return Rows(rows, column, self.where)
+        return Rows(rows, column, self.name, self.where)

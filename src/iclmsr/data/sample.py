@@ -10,7 +10,7 @@ from iclmsr.data.findings import Findings
 from iclmsr.data.folder import read_images
 from iclmsr.data.images import ImageSet
 from iclmsr.data.listing import Listing
-from iclmsr.data.sources import load
+from iclmsr.data.sources import as_variant, load
 from iclmsr.data.splits import Split
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
@@ -20,7 +20,8 @@ class Sample(NamedTuple):
     """Images of a split drawn at random.
 
     Attributes:
-        images: The images as a run would have them.
+        images: The images as a run would have them; but of a variant that puts images of files on
+            others' backgrounds, these are the sample's.
         names: What each is called: its class, or its own name where it has none.
         there: Images that they were drawn from, and those that cannot be used.
         split: What they were drawn from.
@@ -51,7 +52,7 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
     looked = found.splits[split]
     chosen = choose(looked, count, seed=seed)
     names = tuple(looked.labels[name] or name for name in chosen)
-    if found.files is None:
+    if found.files is None or looked.tree is None:
         index_of = {name: index for index, name in enumerate(looked.labels)}
         index = torch.tensor([index_of[name] for name in chosen])
         images = load(found.config, "pretrain" if split == "train" else split)
@@ -59,16 +60,18 @@ def draw_sample(found: Findings, count: int, *, seed: int, split: str = "train")
     labels = tuple(
         looked.classes.index(looked.labels[name]) if looked.labels[name] else -1 for name in chosen
     )
-    listing = Listing(found.files.tree, tuple(chosen), labels, looked.classes)
+    listing = Listing(looked.tree, tuple(chosen), labels, looked.classes)
     images = read_images(
         listing,
         image_size=found.config.image_size,
         on_corrupt="error",
         draw=Draw(),
-        masks=found.files.masks,
+        masks=found.files.masks_of(split),
         decoder=found.config.decoder,
     )
-    return Sample(images, names, len(looked), split)
+    shown = as_variant(images, found.config, split)
+    assert isinstance(shown, ImageSet)
+    return Sample(shown, names, len(looked), split)
 
 
 def choose(split: Split, count: int, *, seed: int) -> list[str]:

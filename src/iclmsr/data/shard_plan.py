@@ -17,6 +17,7 @@ from iclmsr.data.listing import (
     FOLDERS,
     Listing,
     Rules,
+    check_sorted,
     classes_of,
     images_in,
     list_classes,
@@ -39,11 +40,10 @@ class Plan:
     images: list[tuple[str, str, int]] = field(default_factory=list)
 
 
-def listings_of(tree: Tree, apart: str) -> dict[str, Listing]:
+def listings_of(tree: Tree, rules: Rules) -> dict[str, Listing]:
     """The images by the folder of their split; whatever may be one is."""
     inside = tree.folders()
     names = [name for group in FOLDERS.values() for name in group if name in inside]
-    rules = Rules(FOLDERS, apart=apart)
     if not names:
         return {"": list_folder(tree, "train", rules)}
     others = Files(tree, rules, None, "folder").others
@@ -56,6 +56,7 @@ def _listing(tree: Tree, folder: str, rules: Rules) -> Listing:
     if not classes:
         files = images_in(tree, folder, rules)
         return Listing(tree, files, (-1,) * len(files), ())
+    check_sorted(tree, folder, classes)
     return list_classes(tree, folder, classes, rules)
 
 

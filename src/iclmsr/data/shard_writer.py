@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from iclmsr.data.folder import mask_name
+from iclmsr.data.listing import FOLDERS, Rules
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import (
     NAME,
@@ -33,10 +34,11 @@ from iclmsr.data.shard_plan import (
 )
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 
 JOURNAL = ".shards.jsonl"
 SHARD_SIZE = 256 << 20
+EVERYTHING = Rules(FOLDERS)
 
 
 def shard(
@@ -44,7 +46,7 @@ def shard(
     out: Path,
     *,
     masks: Tree | None = None,
-    apart: str = "",
+    rules: Rules = EVERYTHING,
     shard_size: int = SHARD_SIZE,
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
@@ -62,7 +64,7 @@ def shard(
         tree: The images, as :func:`iclmsr.data.listing.list_folder` reads them.
         out: The folder to make; it is empty or has shards of the same data and settings.
         masks: Masks under the images' own paths, but with ``.png`` at the end.
-        apart: A folder in the tree that holds no images, but masks; empty if there is none.
+        rules: How the tree is read.
         shard_size: The largest size of a shard, bytes, >= 1; one that has a single image may be
             larger. A shard is made in memory.
         seed: Of the order.
@@ -76,7 +78,7 @@ def shard(
         raise IclmsrError(f"--shard-size must be >= 1 byte, got {shard_size}")
     if out.resolve().is_relative_to(tree.place.resolve()):
         raise IclmsrError(f"{printable(out)} lies in the images' own folder: choose another one")
-    listings = listings_of(tree, apart)
+    listings = listings_of(tree, rules)
     images = [name for listing in listings.values() for name in listing.files]
     looks = looks_of(tree, images)
     drawn = {} if masks is None else looks_of(masks, [mask_name(name) for name in images])
@@ -211,4 +213,4 @@ def _writable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise IclmsrError(f"cannot write {printable(out)}: {error.strerror}") from error
+        raise unwritable(printable(out), error) from error

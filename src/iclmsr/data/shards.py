@@ -176,6 +176,11 @@ class ShardTree(Tree):
         return content
 
     @property
+    def has_masks(self) -> bool:
+        """Whether an image has a mask."""
+        return any(one.mask_offset >= 0 for shard in self.index.shards for one in shard.samples)
+
+    @property
     def remote(self) -> bool:
         """Whether the shards are fetched from a URL."""
         return isinstance(self.base, str)

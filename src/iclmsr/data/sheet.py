@@ -9,11 +9,13 @@ import torch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
+from iclmsr.data.batches import Epoch, check_masks
 from iclmsr.data.config import DataConfig
+from iclmsr.data.feed import Held
+from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
 from iclmsr.data.sample import Sample
-from iclmsr.data.views import ViewConfig, draw_parameters, make_views
-from iclmsr.seeds import generator
+from iclmsr.data.views import ViewConfig
 
 COLUMNS = 8
 LARGE, SMALL = 128, 64
@@ -31,6 +33,9 @@ def draw_sheet(sample: Sample, data: DataConfig, views: ViewConfig, *, seed: int
         data: Where they are from.
         views: How views are made, but for those that it calls weak.
         seed: Of the views.
+
+    Raises:
+        IclmsrError: Views exchange backgrounds, and there are no masks.
     """
     images = sample.images
     columns = min(COLUMNS, len(images))
@@ -42,7 +47,7 @@ def draw_sheet(sample: Sample, data: DataConfig, views: ViewConfig, *, seed: int
     for line, (text, size, colour) in enumerate(_titles(sample, data, views)):
         where = (MARGIN, MARGIN - 4 + 26 * line)
         pen.text(where, _cut(text, width - 2 * MARGIN, size), colour, _font(size))
-    pairs = [_view(images.images, views, index, seed) for index in (0, 1)]
+    pairs = _pairs(images, views, seed)
     for place in range(len(images)):
         left = MARGIN + place % COLUMNS * (CELL[0] + GAP)
         top = MARGIN + HEAD + place // COLUMNS * (CELL[1] + GAP)
@@ -86,14 +91,21 @@ def _titles(sample: Sample, data: DataConfig, views: ViewConfig) -> list[tuple[s
     ]
 
 
-def _view(images: Tensor, config: ViewConfig, index: int, seed: int) -> Tensor:
-    """One view of each image as bytes (B, 3, S, S)."""
-    own = config.for_view(index)
-    draw = generator(seed, "sheet", index)
-    count, _, height, width = images.shape
-    parameters = draw_parameters(count, height, width, own, draw)
-    views = make_views(images, parameters, own, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    return views.clamp(0, 1).mul(255).round().to(torch.uint8)
+def _pairs(images: ImageSet, config: ViewConfig, seed: int) -> list[Tensor]:
+    """Two views of all images as bytes (B, 3, S, S)."""
+    check_masks(images, config)
+    epoch = Epoch(
+        Held(images.images, torch.device("cpu"), images.masks),
+        config,
+        view_count=2,
+        batch_size=len(images),
+        seed=seed,
+        epoch=0,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        order=torch.arange(len(images)),
+    )
+    return [views.clamp(0, 1).mul(255).round().to(torch.uint8) for views in epoch.views(0)]
 
 
 def _scaled(pixels: Tensor, side: int) -> Image.Image:

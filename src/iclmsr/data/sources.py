@@ -13,7 +13,8 @@ from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
-from iclmsr.data.readers import OFFICIAL, SOURCES, kind_of, place_of, root_of
+from iclmsr.data.places import kind_of, place_of, root_of
+from iclmsr.data.readers import OFFICIAL, SOURCES
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
 from iclmsr.data.variants import make_variant
@@ -74,8 +75,7 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     prepared = _prepared(config, split, draw)
     read = SOURCES[kind_of(config.source)]
     images = read(config, split, draw) if prepared is None else prepared
-    if config.variant != "original":
-        images = _as_variant(images, config, split)
+    images = as_variant(images, config, split)
     if split == "pretrain":
         return images
     if isinstance(images, FileSet):
@@ -83,8 +83,19 @@ def open_split(config: DataConfig, split: str) -> ImageSet | FileSet:
     return centre_view(images, resize=config.evaluate_resize, crop=config.evaluate_crop)
 
 
-def _as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet:
-    """The images as ``config.variant`` shows them."""
+def as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> ImageSet | FileSet:
+    """The images as ``config.variant`` shows them.
+
+    Args:
+        images: Of one split, or some of them: backgrounds come from these.
+        config: The variant and its seed.
+        split: As for :func:`load`.
+
+    Raises:
+        IclmsrError: They lack masks, or labels where a variant needs them, or stay on disk.
+    """
+    if config.variant == "original":
+        return images
     if isinstance(images, FileSet):
         raise IclmsrError(
             f"data.variant {config.variant} is for images in memory, these stay on disk: pass "
@@ -99,7 +110,8 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
 
     Several processes may call it at once: one decodes, the others wait. Nothing is done where
     the images are prepared already and their files have not changed. With 3 S^2 bytes an image,
-    it takes as much room on the disk, and at most twice as much in memory while it is at work.
+    it takes as much room on the disk, and at most twice as much in memory while it is at work;
+    images of a few large files that shrink take as much as one such file and its pixels more.
 
     Args:
         config: Which data set; ``limit``, ``seed`` and ``resident`` do not count, all images are

@@ -12,10 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from iclmsr.data.decode import Unusable, careful, decode_mask, open_image
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_mask, open_image
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import mask_name
 from iclmsr.data.found import Files
+from iclmsr.data.hugging_face import Columns
 from iclmsr.data.images import ImageSet
 from iclmsr.data.threads import in_threads
 from iclmsr.data.trees import Content, Tree
@@ -44,6 +45,7 @@ class Split:
     Attributes:
         labels: Each image's class, "" where it has none.
         classes: All class names, also those without images.
+        tree: Where the files are, if the images have files.
         digests: Of the pixels of each image that decodes.
         corrupt: Why an image does not.
         sizes: Images of each width and height.
@@ -54,6 +56,7 @@ class Split:
 
     labels: dict[str, str]
     classes: tuple[str, ...]
+    tree: Tree | None = None
     digests: dict[str, bytes] = field(default_factory=dict)
     corrupt: dict[str, str] = field(default_factory=dict)
     sizes: Counter[Size] = field(default_factory=Counter)
@@ -110,7 +113,9 @@ def split_of_images(images: ImageSet, name: str) -> Split:
     return split
 
 
-def split_of_files(files: Files, name: str, draw: Draw, *, image_size: int, workers: int) -> Split:
+def split_of_files(
+    files: Files | Columns, name: str, draw: Draw, *, image_size: int, workers: int
+) -> Split:
     """Looks at a split of files.
 
     Args:
@@ -123,15 +128,15 @@ def split_of_files(files: Files, name: str, draw: Draw, *, image_size: int, work
     Raises:
         IclmsrError: There is no such split, or an archive is damaged.
     """
-    listing = files.listing(name)
+    listing, masks = files.listing(name), files.masks_of(name)
     chosen = draw.indices(len(listing.files))
     labels = [listing.labels[index] for index in chosen]
     names = [listing.files[index] for index in chosen]
     kinds = [listing.classes[label] if label >= 0 else "" for label in labels]
-    split = Split(dict(zip(names, kinds, strict=True)), listing.classes)
+    split = Split(dict(zip(names, kinds, strict=True)), listing.classes, listing.tree)
     sizes: dict[str, Size] = {}
-    with careful():
-        contents = in_threads(_look, files.tree.contents(names), workers)
+    with careful(FaintMask):
+        contents = in_threads(_look, listing.tree.contents(names), workers)
         for image, seen in _shown(contents, f"{name} images", len(names)):
             if isinstance(seen, str):
                 split.corrupt[image] = seen
@@ -140,8 +145,8 @@ def split_of_files(files: Files, name: str, draw: Draw, *, image_size: int, work
             split.formats[seen.format] += 1
             split.modes[seen.mode] += 1
             split.sizes[seen.size] += 1
-        if files.masks is not None:
-            split.masks = _look_at_masks(files.masks, sizes, name, image_size)
+        if masks is not None:
+            split.masks = _look_at_masks(masks, sizes, name, image_size)
     return split
 
 

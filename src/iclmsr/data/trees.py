@@ -153,7 +153,9 @@ class Folder(Tree):
                         (folders if entry.is_dir() else files).append(entry.name)
         except OSError as error:  # a folder that cannot be listed is not an empty one
             path = printable(error.filename or self.place / folder)
-            raise IclmsrError(f"cannot list {path}: {error.strerror}") from error
+            raise IclmsrError(
+                f"cannot list {path}: {error.strerror}: make it readable, or move it elsewhere"
+            ) from error
         return folders, files
 
 
@@ -220,22 +222,27 @@ def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     """The files in a folder, or in a tar or zip archive, which is never unpacked to disk.
 
     Args:
-        path: The folder or the archive; or shards (:func:`iclmsr.data.shards.open_shards`).
+        path: The folder or the archive; or shards (:func:`iclmsr.data.shards.open_shards`), also
+            without an index: a tar archive with labels or masks beside its images (``0.png``,
+            ``0.cls``, ``0.mask.png``), or a folder of such archives and no images.
         shard_cache: How much of the disk shards from a URL may take, GiB.
 
     Raises:
         IclmsrError: It is neither, or the archive is damaged.
     """
+    from iclmsr.data.local_shards import are_samples, open_local_shards  # trees of this module's
     from iclmsr.data.shard_store import GIB, ShardStore
-    from iclmsr.data.shards import are_shards, open_shards  # a tree of this module's kind
+    from iclmsr.data.shards import are_shards, open_shards
 
+    store = ShardStore(room=int(shard_cache * GIB))
     if are_shards(path):
-        return open_shards(path, ShardStore(room=int(shard_cache * GIB)))
+        return open_shards(path, store)
     path = Path(path)
     if path.is_dir():
-        return Folder(path)
+        return open_local_shards(path, store) or Folder(path)
     if path.name.endswith(TAR_SUFFIXES):
-        return Archive(path, open_tar, index_tar)
+        archive = Archive(path, open_tar, index_tar)
+        return (are_samples(archive.names) and open_local_shards(path, store)) or archive
     if path.name.endswith(".zip"):
         return Archive(path, open_zip, index_zip)
     raise IclmsrError(

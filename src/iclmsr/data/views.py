@@ -60,9 +60,9 @@ class ViewConfig:
     """Indices (from 0) of the views that are only cropped and flipped."""
     background: Background = "keep"
     """keep; or, with foreground masks, before all else: remove (gray instead), random (that of any
-    image), swaps (one background for every two images of a batch in view 0, any in the others)."""
+    image), swaps (images of a batch exchange theirs in pairs, in one of two views)."""
     background_probability: float = 0.2
-    """With which an image's background is changed in a view, or that of a pair of images."""
+    """With which an image's background is changed in a view, or a pair exchanges theirs."""
 
     def __post_init__(self) -> None:
         if self.size < 1:

@@ -27,8 +27,6 @@ from iclmsr.encoders import absolute_source
 from iclmsr.encoders.preprocessing import Triple
 from iclmsr.errors import IclmsrError
 
-MASKS = "masks"
-"""The folder in a data set that readers take for masks; nothing in it is an image."""
 SHOWN = 20
 """So many images that were skipped are named."""
 Pixels = NDArray[np.uint8]
@@ -119,7 +117,7 @@ def embed_files(source: str | Path, images: Path, out: Path, config: EmbedConfig
         std=config.std,
     )
     tree = top(open_tree(images))
-    names = images_in(tree, "", Rules(FOLDERS, apart=MASKS))
+    names = images_in(tree, "", Rules(FOLDERS))
     _check_single(tree, names[0])
     origin = {
         "encoder": embedder.loaded.sha256,

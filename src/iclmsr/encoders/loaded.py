@@ -20,12 +20,12 @@ from iclmsr.encoders.weights import Weights, put, read_weights, sha256_of
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.networks import EncoderConfig, initial_encoder
 from iclmsr.networks.encoder import RESNETS
-from iclmsr.runs import RunFolder
+from iclmsr.runs import RunFolder, is_run
 
 LIBRARIES = ("timm", "torchvision")
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors")
 """Names of files of weights end like this."""
-EXPORTED = ("model.safetensors", "encoder.onnx")
+EXPORTED = ("model.safetensors", "encoder.onnx", *(f"{name}.pth" for name in RESNETS))
 """The files that an exported folder may hold, of which it holds one."""
 FORMS = (
     "a run folder, an exported folder, encoder.safetensors, FILE.onnx, a checkpoint *.ckpt or "
@@ -46,7 +46,8 @@ class LoadedEncoder:
             not known.
         sha256: Of its weights' file.
         metadata: What else its file says; ``encoder``, the config of its architecture, unless it
-            is an ONNX file; ``dropped``, what was left out of a foreign file: heads and branches.
+            is an ONNX file; ``dropped``, what was left out of a foreign file: heads and branches;
+            ``assumed``, what it does not say and was taken to be so.
         resize: Height and width that evaluation resizes images to before the crop; None: none.
         crop: Height and width of the centre that evaluation cuts out then; None: none.
     """
@@ -86,6 +87,21 @@ class LoadedEncoder:
             reason = " ".join(str(error).split()) or type(error).__name__
             said = f"{self.name} does not run on images of {size} x {size} pixels: {reason}"
         raise IclmsrError(f"{said}: pass --data.image-size {self.image_size or 'of another size'}")
+
+    def described(self) -> dict[str, Any]:
+        """What files that are made with it say of it, as JSON values.
+
+        Returns:
+            ``name``, ``sha256``; ``architecture``, None if it is an ONNX file; ``dropped``, names;
+            ``assumed``, a sentence or None.
+        """
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "architecture": self.metadata.get("encoder"),
+            "dropped": list(self.metadata.get("dropped", ())),
+            "assumed": self.metadata.get("assumed"),
+        }
 
     def remarks(self) -> list[str]:
         """What a person should know about how it was read, a line each."""
@@ -148,7 +164,7 @@ def _in_folder(path: Path) -> LoadedEncoder:
     for name in EXPORTED:
         if (path / name).is_file():
             return load_encoder(path / name)
-    if not (path / "config.json").is_file():
+    if not is_run(path):
         raise IclmsrError(f"no encoder in {printable(path)}: pass {FORMS}")
     folder = RunFolder.open(path)
     config = decode(PretrainConfig, folder.config())
@@ -165,7 +181,7 @@ def _ours(path: Path, weights: Weights) -> LoadedEncoder:
     if "encoder" not in metadata:
         raise IclmsrError(f"{where} does not say which encoder it is of: it was not written here")
     if "preprocessing" not in metadata:
-        if not (path.parent / "config.json").is_file():
+        if not is_run(path.parent):
             raise IclmsrError(f"{where} does not say how images are prepared: pass its run folder")
         run = decode(PretrainConfig, RunFolder.open(path.parent).config())
         metadata["preprocessing"] = Preprocessing.of(run.data).to_json()

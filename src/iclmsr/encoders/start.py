@@ -46,8 +46,12 @@ def starting_encoder(config: EncoderConfig, seed: int, init: str | None = None) 
     return encoder
 
 
-def origin(config: PretrainConfig) -> dict[str, Any]:
+def origin(config: PretrainConfig, *, aloud: bool = False) -> dict[str, Any]:
     """What environment.json says of ``init``, after a look at whether it fits; empty without.
+
+    Args:
+        config: The run's.
+        aloud: Whether to print what was left out or assumed of it.
 
     Raises:
         IclmsrError: As :func:`starting_encoder`.
@@ -56,14 +60,10 @@ def origin(config: PretrainConfig) -> dict[str, Any]:
         return {}
     starting_encoder(config.encoder, config.seed, config.init)
     loaded = load_encoder(config.init)
-    return {
-        "init": {
-            "source": config.init,
-            "name": loaded.name,
-            "sha256": loaded.sha256,
-            "dropped": list(loaded.metadata.get("dropped", [])),
-        }
-    }
+    if aloud:
+        for line in loaded.remarks():
+            print(line)
+    return {"init": {"source": config.init, **loaded.described()}}
 
 
 def check_origin(config: PretrainConfig, environment: Mapping[str, Any]) -> None:

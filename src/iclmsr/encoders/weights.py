@@ -20,7 +20,7 @@ BESIDE = "preprocessor_config.json"
 STATE = ("state_dict", "model_state_dict", "model", "student", "net")
 """Entries of a checkpoint that hold the weights."""
 SHOWN = 8
-"""So many keys that do not match are listed of each kind."""
+"""So many keys of the right name and the wrong shape are listed."""
 
 
 class Weights(NamedTuple):
@@ -76,8 +76,8 @@ def put(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         where: The file, for messages.
 
     Raises:
-        IclmsrError: Keys are missing, unexpected or of another shape; it lists them, and the
-            network stays as it was.
+        IclmsrError: Keys are missing or unexpected, all of which it lists, or of another shape;
+            the network stays as it was.
     """
     own = network.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
@@ -87,12 +87,14 @@ def put(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         for key, value in own.items()
         if key in given and given[key].shape != value.shape
     ]
+    missing = [key for key in own if key not in given]
+    unexpected = [key for key in given if key not in own]
     kinds = {
-        "missing": [key for key in own if key not in given],
-        "unexpected": [key for key in given if key not in own],
-        "of another shape": shapes,
+        f"{len(missing)} missing": ", ".join(missing),
+        f"{len(unexpected)} unexpected": ", ".join(unexpected),
+        f"{len(shapes)} of another shape": shortened(shapes),
     }
-    wrong = "; ".join(f"{len(k)} {kind}: {shortened(k)}" for kind, k in kinds.items() if k)
+    wrong = "; ".join(f"{kind}: {keys}" for kind, keys in kinds.items() if keys)
     if wrong:
         raise IclmsrError(f"the weights in {where} do not fit the encoder: {wrong}")
     network.load_state_dict(given)

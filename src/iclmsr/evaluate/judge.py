@@ -24,11 +24,11 @@ from iclmsr.evaluate.features import Features, class_count, extract, pixels
 from iclmsr.evaluate.fine_tune import fine_tune
 from iclmsr.evaluate.probe import few_labels, fit_probe
 from iclmsr.evaluate.protocol import LinearProbeConfig, LogisticProbeConfig
-from iclmsr.evaluate.settings import VERSIONS, EvaluateConfig, is_run, open_encoder
+from iclmsr.evaluate.settings import VERSIONS, EvaluateConfig, open_encoder, plain, report_name
 from iclmsr.evaluate.variants import described, uniform, weighted
 from iclmsr.files import write_json
 from iclmsr.networks import initial_encoder
-from iclmsr.runs import RunFolder, environment
+from iclmsr.runs import RunFolder, environment, is_run
 
 
 def judge_features(train: Features, test: Features, config: EvaluateConfig) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def judge_features(train: Features, test: Features, config: EvaluateConfig) -> d
 def evaluate(
     source: str | Path, config: EvaluateConfig, *, say: Callable[[str], None] = print
 ) -> Any:
-    """Judges an encoder and writes ``evaluation.json``: into the run folder if it is a run's.
+    """Judges an encoder and writes a report, see :func:`report_path`.
 
     Args:
         source: The run folder, or what :func:`iclmsr.encoders.load_encoder` takes.
@@ -92,7 +92,7 @@ def evaluate(
         say: Takes a line about what is under way.
 
     Returns:
-        What evaluation.json holds: protocol, settings, data, and ``results`` by name of what
+        What the report holds: protocol, settings, data, and ``results`` by name of what
         was judged (``encoder``, and with baselines ``untrained`` and ``pixels``), in percent.
 
     Raises:
@@ -103,6 +103,8 @@ def evaluate(
         if path is not None:
             check(path)
     loaded = open_encoder(source)
+    for line in loaded.remarks():
+        say(line)
     loaded.check_size(config.data)
     train, test = open_split(config.data, "train"), open_split(config.data, "test")
     if train.classes != test.classes:
@@ -125,7 +127,7 @@ def evaluate(
         "protocol_version": VERSIONS[config.protocol],
         "results": results,
         **(loaded.metadata if is_run(source) else {}),
-        "encoder": {"source": str(source), "name": loaded.name, "sha256": loaded.sha256},
+        "encoder": {"source": str(source), **loaded.described()},
         "classes": list(train.classes),
         "config": encode(config),
         "data": {
@@ -144,21 +146,22 @@ def evaluate(
 
 
 def report_path(source: str | Path, name: str, config: EvaluateConfig) -> Path:
-    """Where the report of an encoder goes."""
+    """Where the report of an encoder goes.
+
+    Args:
+        source: The encoder.
+        name: What it is called.
+        config: Data and protocol.
+
+    Returns:
+        ``config.out``; else, of a run, ``evaluation.json`` in its folder, which says how good it
+        is on its own data, or ``evaluation-SOURCE.json`` on others; else ``evaluation-NAME.json``.
+    """
     if config.out is not None:
         return config.out
     if is_run(source):
-        return Path(source) / "evaluation.json"
-    return Path(f"evaluation-{file_name(name)}.json")
-
-
-def file_name(encoder: str) -> str:
-    """An encoder's name as part of a file's.
-
-    >>> file_name("timm:vit@w.pth")
-    'timm-vit-w.pth'
-    """
-    return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in encoder)
+        return Path(source) / report_name(Path(source), config.data)
+    return Path(f"evaluation-{plain(name)}.json")
 
 
 def _check_out(path: Path) -> None:

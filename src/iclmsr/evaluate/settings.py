@@ -3,11 +3,12 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from iclmsr.config import PretrainConfig, at_least, decode
-from iclmsr.data.sources import DataConfig
-from iclmsr.encoders import LoadedEncoder, load_encoder
-from iclmsr.encoders.loaded import EXPORTED
+from iclmsr.config import PretrainConfig, at_least, decode, encode
+from iclmsr.data.places import absolute
+from iclmsr.data.sources import OFFICIAL, DataConfig
+from iclmsr.encoders import LoadedEncoder, Preprocessing, load_encoder
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.probe import Protocol
 from iclmsr.evaluate.protocol import (
@@ -16,11 +17,14 @@ from iclmsr.evaluate.protocol import (
     LinearProbeConfig,
     LogisticProbeConfig,
 )
-from iclmsr.runs import RunFolder
+from iclmsr.neutral import telling
+from iclmsr.runs import RunFolder, is_run
 
 PROTOCOL: Protocol = "w-mse-2021"
 VERSIONS: dict[Protocol, int] = {"w-mse-2021": 1, "linear-lbfgs": 1}
 """Raised whenever a protocol's numbers change."""
+_WHOLE = (*OFFICIAL, "synthetic")
+"""Sources that say which images they are of, wherever these lie."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class EvaluateConfig:
     features: Path | None = None
     """Also write the encoder's features, float32: FILE.npy or FILE.parquet."""
     out: Path | None = None
-    """Where the report goes; None is RUN/evaluation.json, or evaluation-NAME.json here for an
-    encoder that is no run."""
+    """Where the report goes; None is RUN/evaluation.json, RUN/evaluation-SOURCE.json on other
+    data than the run's, or evaluation-NAME.json here for an encoder that is no run."""
     data: DataConfig = field(default_factory=DataConfig)
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
     linear_lbfgs: LogisticProbeConfig = field(default_factory=LogisticProbeConfig)
@@ -66,45 +70,107 @@ class EvaluateConfig:
     @classmethod
     def of_run(cls, run: Path) -> "EvaluateConfig":
         """The protocol on all images of the data set that a run was pretrained on."""
-        return cls(data=replace(data_of(run), masks=None))
+        return cls(data=own_data(_pretrained_on(run)))
 
     @classmethod
-    def of(cls, source: str | Path) -> "EvaluateConfig":
-        """The protocol for a run, as :meth:`of_run`, or on images as another encoder wants them.
+    def of(cls, encoder: str | Path, source: str | None = None) -> "EvaluateConfig":
+        """The protocol for an encoder, on images as it wants them.
+
+        Args:
+            encoder: A run, or what :func:`iclmsr.encoders.load_encoder` takes.
+            source: Of the images, as ``data.source``; None are those that a run was pretrained on,
+                as :meth:`of_run`. Of others only mean, standard deviation and sizes are set.
 
         Raises:
-            IclmsrError: Nothing lies there.
+            IclmsrError: No encoder lies there.
         """
-        return cls(data=replace(data_of(source), masks=None))
+        if is_run(encoder):
+            own = _pretrained_on(Path(encoder))
+            if source in (None, own.source):
+                return cls(data=own_data(own))
+            images = Preprocessing.of(own)
+        else:
+            images = open_encoder(encoder).preprocessing
+        data = DataConfig(
+            source=source or DataConfig.source,
+            image_size=images.image_size or DataConfig.image_size,
+            evaluate_resize=images.resize,
+            evaluate_crop=images.crop,
+            mean=images.mean,
+            std=images.std,
+        )
+        return cls(data=data)
 
 
-def data_of(source: str | Path) -> DataConfig:
+def own_data(data: DataConfig) -> DataConfig:
+    """The data that an encoder which was pretrained on some is judged on: all of them, by class."""
+    masks = None if data.variant == "original" else data.masks
+    return replace(data, limit=None, labels=True, masks=masks)
+
+
+def data_of(encoder: str | Path) -> DataConfig:
     """All images of the data set that a run was pretrained on, or images as an encoder wants them.
 
     Args:
-        source: A run folder, or what :func:`iclmsr.encoders.load_encoder` takes.
+        encoder: A run, or what :func:`iclmsr.encoders.load_encoder` takes.
 
     Raises:
-        IclmsrError: Nothing lies there.
+        IclmsrError: No encoder lies there.
     """
-    if is_run(source):
-        config = decode(PretrainConfig, RunFolder.open(Path(source)).config())
-        return replace(config.data, limit=None)
-    loaded = open_encoder(source)
-    return DataConfig(
-        mean=loaded.mean,
-        std=loaded.std,
-        image_size=loaded.image_size or DataConfig.image_size,
-        evaluate_resize=loaded.resize,
-        evaluate_crop=loaded.crop,
+    if is_run(encoder):
+        return replace(_pretrained_on(Path(encoder)), limit=None, labels=True)
+    return EvaluateConfig.of(encoder).data
+
+
+def settings_of(data: DataConfig) -> dict[str, Any]:
+    """What of the choice of data may move a number, by its names in config.json."""
+    return telling({"data": encode(data)})
+
+
+def report_name(run: Path, judged: DataConfig) -> str:
+    """How the report of a run is called that was judged on some data.
+
+    Returns:
+        ``evaluation.json`` for the data that it was pretrained on, which may have moved; for
+        all others ``evaluation-SOURCE.json``, with the root's name and the variant where the
+        source does not say which images they are.
+    """
+    own = own_data(_pretrained_on(run))
+    there = replace(judged, source=absolute(judged.source), masks=own.masks)
+    if settings_of(there) == settings_of(own) and not _elsewhere(judged, own):
+        return "evaluation.json"
+    parts = [judged.source]
+    if judged.source not in _WHOLE and judged.root is not None:
+        parts.append(Path(judged.root).stem)
+    if judged.variant != "original":
+        parts.append(judged.variant)
+    return f"evaluation-{plain('-'.join(parts))}.json"
+
+
+def _elsewhere(judged: DataConfig, own: DataConfig) -> bool:
+    """Whether images of one source are others: they lie elsewhere, and the run's have not moved."""
+    if own.source in _WHOLE or own.root is None:
+        return False
+    there, here = (
+        root.expanduser().absolute() if isinstance(root, Path) else root
+        for root in (judged.root, own.root)
     )
+    moved = isinstance(here, Path) and not here.exists()
+    return there != here and not moved
 
 
-def is_run(source: str | Path) -> bool:
-    """Whether a run folder lies there, and no export, which may have a config.json, too."""
-    folder = Path(source)
-    exported = any((folder / name).is_file() for name in EXPORTED)
-    return (folder / "config.json").is_file() and not exported
+def _pretrained_on(run: Path) -> DataConfig:
+    """The data of a run."""
+    return decode(PretrainConfig, RunFolder.open(run).config()).data
+
+
+def plain(name: str) -> str:
+    """A name that a file may have.
+
+    >>> plain("hf:uoft-cs/cifar10")
+    'hf-uoft-cs-cifar10'
+    """
+    return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in name)
 
 
 def open_encoder(source: str | Path) -> LoadedEncoder:

@@ -8,7 +8,7 @@ from iclmsr.config import PretrainConfig, decode
 from iclmsr.errors import IclmsrError
 from iclmsr.export.parcel import Parcel
 from iclmsr.files import read_json
-from iclmsr.runs import RunFolder
+from iclmsr.runs import RunFolder, is_run
 
 if TYPE_CHECKING:
     from iclmsr.export.formats import Format
@@ -27,7 +27,7 @@ def card(
         run: The run folder that it came from; None or another folder if it came from elsewhere.
         name: Of the folder that the card is in.
     """
-    ours = run is not None and (run / "config.json").is_file() and (run / "checkpoints").is_dir()
+    ours = run is not None and is_run(run)
     loader = form.loader.replace("FOLDER", name).replace("NAME", parcel.config.name)
     sections = [
         _head(form, format, ours),
@@ -94,7 +94,7 @@ def _training(parcel: Parcel, run: Path) -> list[str]:
 def _results(run: Path, epoch: int) -> str:
     """The accuracies in evaluation.json, if it is there."""
     try:
-        report = read_json(run / "evaluation.json")
+        report = RunFolder(run).evaluation() or {}
         results: dict[str, Any] = report["results"]
         lines = [
             f"| {name} | {kind} | {values['top1']:.2f} |"

@@ -13,7 +13,7 @@ from iclmsr.errors import IclmsrError, nearest
 from iclmsr.export.card import card
 from iclmsr.export.formats import FORMATS
 from iclmsr.export.parcel import Parcel
-from iclmsr.files import write_atomic, write_json
+from iclmsr.files import unwritable, write_atomic, write_json
 
 __all__ = ["FORMATS", "Exported", "export"]
 
@@ -73,7 +73,7 @@ def export(source: str | Path, format: str, out: Path) -> Exported:
         staging.chmod(0o755)
         staging.rename(out)
     except OSError as error:
-        raise IclmsrError(f"cannot write {printable(out)}: {error.strerror or error}") from error
+        raise unwritable(printable(out), error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Exported(out, difference, parcel.loaded.remarks())

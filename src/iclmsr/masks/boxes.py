@@ -11,6 +11,8 @@ from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.masks.makers import Box
 
+TINY_TRAIN, TINY_VAL = "train/*/*_boxes.txt", "val/val_annotations.txt"
+
 
 def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]:
     """The boxes of some images.
@@ -18,12 +20,15 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
     Args:
         path: A CSV file of ``path,x0,y0,x1,y1`` in pixels of the upright image, from its left and
             top; x1 and y1 are the first ones outside. A first line without numbers is a header.
+            Or the unpacked folder of Tiny ImageNet, which has boxes of its own.
         names: The images' paths.
         where: The folder that they begin in, for messages.
 
     Raises:
         IclmsrError: The file cannot be read, or names an image twice or one that is not there.
     """
+    if path.is_dir():
+        return _read_tiny_boxes(path, names)
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = [(row, line) for line, row in enumerate(csv.reader(file), 1) if row]
@@ -53,6 +58,31 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
         what = f"images that are not in {where}: {shown(unknown)}" if unknown else "no images"
         raise IclmsrError(f"--boxes {printable(path)} names {what}")
     return boxes
+
+
+def _read_tiny_boxes(folder: Path, names: Collection[str]) -> dict[str, Box]:
+    """Those that Tiny ImageNet's authors hand out, of the images that are there."""
+    files = sorted([*folder.glob(TINY_TRAIN), *folder.glob(TINY_VAL)])
+    if not files:
+        raise IclmsrError(
+            f"--boxes {printable(folder)} has neither {TINY_TRAIN} nor {TINY_VAL}: name the folder "
+            "of Tiny ImageNet, or a CSV file of path,x0,y0,x1,y1"
+        )
+    boxes: dict[str, Box] = {}
+    for file in files:
+        start = f"{file.parent.relative_to(folder).as_posix()}/images/"
+        for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+            name, *fields = line.split("\t")
+            try:
+                left, top, right, bottom = map(int, fields[-4:])
+            except ValueError:
+                raise IclmsrError(
+                    f"--boxes {printable(file)}, line {number}: expected a file's name and its box "
+                    f"with tabs between, got '{printable(line)}'"
+                ) from None
+            boxes[start + name] = (left, top, right + 1, bottom + 1)  # theirs are the last inside
+    there = set(names)
+    return {name: box for name, box in boxes.items() if name in there}
 
 
 def check_box(box: Box, width: int, height: int) -> None:

@@ -16,18 +16,16 @@ from rich.progress import track
 
 from iclmsr.data.decode import Unusable, careful, open_image
 from iclmsr.data.folder import mask_name
-from iclmsr.data.listing import FOLDERS, Rules, images_in, top
+from iclmsr.data.listing import FOLDERS, MASKS, Rules, images_in, top
 from iclmsr.data.names import printable
 from iclmsr.data.threads import in_threads
 from iclmsr.data.trees import Content, Folder, Tree, open_tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import write_atomic
+from iclmsr.files import unwritable, write_atomic
 from iclmsr.masks.boxes import check_box, read_boxes
 from iclmsr.masks.makers import Box, Image, Maker, Mask
 from iclmsr.masks.named import MaskConfig, mask_maker
 
-MASKS = "masks"
-"""The folder in a data set that readers take for masks; nothing in it is an image to mask."""
 SHOWN = 20
 """So many images that failed are named."""
 
@@ -89,7 +87,7 @@ def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
     maker = mask_maker(config)
     tree = top(open_tree(images))
     _check_apart(tree, out)
-    names = images_in(tree, "", Rules(FOLDERS, apart=MASKS))
+    names = images_in(tree, "", Rules(FOLDERS))
     boxes = {} if config.boxes is None else read_boxes(config.boxes, names, tree.where(""))
     paths, failed = _paths(names, out)
     todo = {name: path for name, path in paths.items() if config.overwrite or not path.exists()}
@@ -202,7 +200,5 @@ def _write(path: Path, mask: Mask) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IclmsrError(
-            f"cannot make folder {printable(path.parent)}: {error.strerror}"
-        ) from error
+        raise unwritable(printable(path.parent), error) from error
     write_atomic(path, buffer.getvalue())

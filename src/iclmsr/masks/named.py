@@ -31,8 +31,8 @@ class MaskConfig:
     image (H, W, 3) uint8 and returns its foreground (H, W), bool or a float in [0, 1]."""
     boxes: Path | None = None
     """For grabcut: a CSV file of path,x0,y0,x1,y1: the image's path in IMAGES, and the box around
-    its foreground in pixels of the upright image, x1 and y1 the first ones outside; images that
-    it does not name are cut without a box."""
+    its foreground in pixels of the upright image, x1 and y1 the first ones outside; or the folder
+    of Tiny ImageNet, which has boxes. Images that it does not name are cut without a box."""
     model: Path | None = None
     """For onnx: the model's file. It takes one image (1, 3, h, w) float32, and returns the
     probability of the foreground (1, 1, h, w), or scores of classes (1, C, h, w) or classes

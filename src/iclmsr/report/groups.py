@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from iclmsr import neutral
 from iclmsr.report.reading import Run
 
-SILENT = ("seed", "recipe", "loggers", "log_every", "checkpoint.", "data.workers")
-"""Settings that do not tell groups apart: the seed, and what changes no number."""
+SILENT = neutral.NEUTRAL | {"seed"}
+"""Settings that do not tell groups apart: the seed, and what moves no number."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,16 @@ class Group:
     runs: tuple[Run, ...]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(config: Mapping[str, Any]) -> dict[str, str]:
     """Settings by their dotted names, as text.
 
     >>> flat({"epochs": 3, "msr": {"enabled": True}})
     {'epochs': '3', 'msr.enabled': 'true'}
     """
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return found
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in neutral.flat(config).items()
+    }
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
@@ -54,12 +52,11 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs by everything but the seed, in the order in which they came."""
+    """Runs by their images and every setting that moves a number, as they came."""
     members: dict[str, list[Run]] = {}
     for run in runs:
-        settings = {
-            name: value for name, value in flat(run.config).items() if not name.startswith(SILENT)
-        }
+        settings = {name: value for name, value in flat(run.config).items() if name not in SILENT}
+        settings["images"] = run.environment.get("data", "")  # data.root does not say which
         members.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
     found = [tuple(sorted(each, key=lambda run: run.config["seed"])) for each in members.values()]
     return [Group(name, each) for name, each in zip(_labels(found), found, strict=True)]
@@ -79,7 +76,7 @@ def _labels(groups: Sequence[tuple[Run, ...]]) -> list[str]:
         more = [
             f"{setting.rpartition('.')[2]} {values[mine]}"
             for setting, values in between.items()
-            if not setting.startswith(SILENT)
+            if setting not in SILENT
         ]
         labels.append(", ".join([name, *more[:4]]))
     doubled = {label for label in labels if labels.count(label) > 1}

@@ -3,10 +3,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from iclmsr.report.groups import Group, differences, flat
+from iclmsr.report.groups import Group, flat
 from iclmsr.report.reading import Run
 from iclmsr.report.status import accuracies
 
@@ -16,6 +16,9 @@ BESIDE = re.compile(
     r"|(few_labels|fine_tune)\..*"
 )
 """Settings of an evaluation that stand in another field, or move neither of its two numbers."""
+
+OTHER_PROBE = {"w-mse-2021": "linear_lbfgs.", "linear-lbfgs": "linear_probe."}
+"""Settings that a protocol does not use."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Judgement:
         epoch: After which the encoder was judged; None if it is not known.
         protocol: Its name, and its version beyond the first.
         k: Neighbours that voted.
-        settings: Every other setting, and the SHA-256 of the images, as (name, value) by name.
+        settings: Every other setting as (name, value) by name.
+        images: The SHA-256 of what was learnt from and tested on, shortened.
     """
 
     data: str
@@ -35,11 +39,17 @@ class Judgement:
     protocol: str
     k: int
     settings: tuple[tuple[str, str], ...] = ()
+    images: str = ""
 
     @property
     def shown(self) -> tuple[str, ...]:
         """What a reader is told first."""
         return self.data, f"epoch {self.epoch}", self.protocol, f"k = {self.k}"
+
+    def has_other(self, name: str, value: str, shown: tuple[str, ...]) -> bool:
+        """Whether a setting is not ``value``; none at all is another if nothing else differs."""
+        known = dict(self.settings).get(name)
+        return known != value and (known is not None or self.shown == shown)
 
 
 @dataclass(frozen=True)
@@ -87,18 +97,21 @@ def judgement_of(run: Run, evaluation: Mapping[str, Any]) -> Judgement:
     data = config.get("data", run.config["data"])
     variant = data.get("variant", "original")
     version = evaluation.get("protocol_version", 1)
-    images = {
-        f"{split} images": str(known.get("sha256"))[:12]
-        for split, known in evaluation.get("data", {}).items()
+    unused = OTHER_PROBE.get(config.get("protocol", ""), "?")
+    settings = {
+        name: value
+        for name, value in flat(config).items()
+        if not BESIDE.fullmatch(name) and not name.startswith(unused)
     }
-    settings = {name: value for name, value in flat(config).items() if not BESIDE.fullmatch(name)}
+    digests = [str(known.get("sha256"))[:12] for known in evaluation.get("data", {}).values()]
     return Judgement(
         data["source"] + ("" if variant == "original" else f", {variant}"),
         evaluation.get("epoch"),
         str(evaluation.get("protocol", "unknown"))
         + ("" if version == 1 else f", version {version}"),
         evaluation["results"].get("encoder", {}).get("knn", {}).get("k", 5),
-        tuple(sorted((settings | images).items())),
+        tuple(sorted(settings.items())),
+        ", ".join(digests),
     )
 
 
@@ -112,8 +125,13 @@ def told_apart(judgements: Sequence[Judgement]) -> list[str]:
     differ = [place for place, column in enumerate(columns) if len(set(column)) > 1]
     names = []
     for one in judgements:
-        alike = [other for other in judgements if other.shown == one.shown]
-        between = differences([dict(other.settings) for other in alike])
-        more = [f"{name} {values[alike.index(one)]}" for name, values in between.items()]
-        names.append(", ".join([*(one.shown[place] for place in differ), *more]))
+        others = [other for other in judgements if other.data == one.data]
+        own = [
+            f"{name} {value}"
+            for name, value in one.settings
+            if any(other.has_other(name, value, one.shown) for other in others)
+        ]
+        if any(o != one and replace(o, images=one.images) == one for o in others):
+            own.append(f"images {one.images}")
+        names.append(", ".join([*(one.shown[place] for place in differ), *own]))
     return names

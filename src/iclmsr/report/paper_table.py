@@ -9,6 +9,11 @@ from iclmsr.report.markup import Html, code, element, fold, join, missing, secti
 from iclmsr.report.reading import TABLE, PaperTable
 
 FIGURES = ("linear", "knn")
+NOTE = (
+    "Differences are shown whatever the protocol: only the whole recipe on the official set can "
+    "reproduce a number of the paper's."
+)
+"""What a table without notes of its own is to be read with."""
 
 
 def paper_tables(tables: Sequence[PaperTable]) -> list[Html]:
@@ -26,9 +31,7 @@ def _section(place: int, found: PaperTable, *, alone: bool) -> Html:
         parts = [missing(f"{file} cannot be read, it lacks {error}: make it anew with ", _again())]
     about = (
         f"As {file} says, written {found.written} UTC. Runs of different protocols never share a "
-        "line; a letter stands for everything but the seed, and is explained below. Differences "
-        "are shown whatever the protocol: only the whole recipe on the official set can reproduce "
-        "a number of the paper's."
+        "line; a letter stands for everything but the seed, and is explained below."
     )
     return section(f"table-{place}", title, element("p", about, class_="small"), *parts)
 
@@ -85,12 +88,13 @@ def _signed(values: Sequence[float]) -> str:
 
 
 def _below(value: Mapping[str, Any]) -> list[Html]:
-    """Protocols in words, and what is not in the table."""
+    """Notes, protocols in words, and what is not in the table."""
+    parts = [element("p", note, class_="small") for note in value.get("notes", (NOTE,))]
     named = [
         element("div", element("dt", name), element("dd", text))
         for name, text in value["protocols"].items()
     ]
-    parts = [element("dl", join(named), class_="terms")] if named else []
+    parts += [element("dl", join(named), class_="terms")] if named else []
     for name, done, epochs in value.get("unfinished", ()):
         parts.append(
             missing(f"Not in the table yet: {name}, {done} of {epochs} epochs, not judged")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iclmsr.neutral import NEUTRAL
 from iclmsr.report.accuracy import KINDS
 from iclmsr.report.charts import Point, Series, legend, line_chart
 from iclmsr.report.groups import SILENT, Group, differences, method_of, spread
@@ -39,7 +40,7 @@ def configuration(
     parts: list[Html] = []
     if len(groups) > 1:
         found = differences([group.runs[0].config for group in groups])
-        rows = [[name, *values] for name, values in found.items() if not name.startswith(SILENT)]
+        rows = [[name, *values] for name, values in found.items() if name not in SILENT]
         seeds = [", ".join(str(run.config["seed"]) for run in group.runs) for group in groups]
         rows.append(["seeds", *seeds])
         head = ["setting", *(group.label for group in groups)]
@@ -50,9 +51,7 @@ def configuration(
         base = recipes.get(name)
         if base is not None:
             found = differences([base, config])
-            rows = [
-                [key, *values] for key, values in found.items() if not key.startswith(SILENT[1:])
-            ]
+            rows = [[key, *values] for key, values in found.items() if key not in NEUTRAL]
             if rows:
                 caption = f"Settings that differ from the recipe {name}"
                 parts.append(table(caption, ["setting", "recipe", "run"], rows, numbers=False))

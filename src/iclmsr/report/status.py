@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iclmsr.errors import IclmsrError
-from iclmsr.files import read_json
-from iclmsr.runs import RunFolder
+from iclmsr.runs import RunFolder, is_run
 
 State = Literal["running", "finished", "resumable", "died", "damaged"]
 DEPTH = 5
@@ -71,7 +70,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     """Run folders down to a depth; none lies in another."""
-    if (folder / "config.json").is_file() and (folder / "environment.json").is_file():
+    if is_run(folder):
         yield folder
     elif depth:
         with os.scandir(folder) as entries:
@@ -105,8 +104,8 @@ def status(path: Path) -> Status:
             "epochs": config["epochs"],
         }
         known["epochs_done"] = folder.epochs_done()
-        evaluation = path / "evaluation.json"
-        final = accuracies(read_json(evaluation)) if evaluation.is_file() else {}
+        evaluation = folder.evaluation()
+        final = {} if evaluation is None else accuracies(evaluation)
         online = online_accuracies(folder.metrics())
     except IclmsrError as error:
         return Status(path=path, state="damaged", note=str(error), **empty)

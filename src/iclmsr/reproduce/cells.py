@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from iclmsr.config import PretrainConfig, encode
 from iclmsr.errors import IclmsrError, nearest
+from iclmsr.neutral import telling
 from iclmsr.paper import TABLE
 from iclmsr.recipes import Recipe, recipe
 
@@ -24,15 +25,6 @@ TITLES = {
 }
 DATASETS = tuple(dict.fromkeys(dataset for _, _, dataset in TABLE))
 """In the order of the paper's table."""
-NEUTRAL = frozenset(
-    (
-        *("recipe", "seed", "device", "log-every"),
-        *(f"data.{name}" for name in ("root", "workers", "cache", "shard-cache", "resident")),
-        *(f"checkpoint.{name}" for name in ("every-epochs", "every-steps", "keep")),
-        *(f"online.{name}" for name in ("every-epochs", "images")),
-    )
-)
-"""Options of a run that say where and how it is computed, not what."""
 
 
 class Row(NamedTuple):
@@ -148,17 +140,13 @@ def cells(
     return found
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of an encoded config as the options they are on the command line.
+def options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an encoded config that tell runs apart, as options of the command line.
 
-    >>> flat({"epochs": 2, "data": {"image_size": 32}})
+    >>> options({"epochs": 2, "device": "cpu", "data": {"image_size": 32}})
     {'epochs': 2, 'data.image-size': 32}
     """
-    options: dict[str, Any] = {}
-    for name, item in value.items():
-        option = prefix + name.replace("_", "-")
-        options |= flat(item, f"{option}.") if isinstance(item, Mapping) else {option: item}
-    return options
+    return {name.replace("_", "-"): value for name, value in telling(config).items()}
 
 
 def changes(config: PretrainConfig, base: PretrainConfig) -> dict[str, Any]:
@@ -168,9 +156,9 @@ def changes(config: PretrainConfig, base: PretrainConfig) -> dict[str, Any]:
     >>> changes(replace(base, epochs=10, seed=1), base)
     {'epochs': 10}
     """
-    before, after = flat(encode(base)), flat(encode(config))
+    before, after = options(encode(base)), options(encode(config))
     return {
         option: value
         for option, value in after.items()
-        if option not in NEUTRAL and before.get(option) != value
+        if option != "seed" and before.get(option) != value
     }

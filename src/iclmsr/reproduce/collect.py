@@ -13,10 +13,12 @@ from iclmsr.evaluate import EvaluateConfig
 from iclmsr.files import read_json
 from iclmsr.paper import Accuracy
 from iclmsr.recipes import RECIPES
-from iclmsr.reproduce.cells import DATASETS, NEUTRAL, ROWS, Row, changes, flat
-from iclmsr.reproduce.runner import SOURCE, judged
-from iclmsr.runs import RunFolder
+from iclmsr.reproduce.cells import DATASETS, ROWS, Row, changes, options
+from iclmsr.reproduce.runner import SOURCE
+from iclmsr.runs import RunFolder, is_run
 
+APART = frozenset(("ressl",))
+"""Methods whose row of the table is of another protocol than the others."""
 BESIDE = re.compile(
     r"baselines|batch-size|neighbours|features|feature-cache|out|data\.(limit|masks)"
     r"|(few-labels|fine-tune)\..*"
@@ -50,7 +52,8 @@ class Protocol:
     """Everything that two runs must share to stand in one cell of a table.
 
     Attributes:
-        recipe: The recipe, where it is not the table's own; else empty.
+        recipe: The recipe, the same with MSR and without, where it is not of the protocol that the
+            table's rows share; else empty.
         changed: Options that differ from the recipe's, as (option, shown value).
         judged: The protocol of the judgement, and its options that differ, shown.
         data: The images.
@@ -118,7 +121,7 @@ def collect(out: Path) -> Collected:
     finished: list[Finished] = []
     unfinished, foreign, damaged = [], [], []
     taken: dict[object, Path] = {}
-    for path in sorted(file.parent for file in out.glob("[!.]*/config.json")):
+    for path in sorted(filter(is_run, out.glob("[!.]*"))):
         try:
             found = _read(path)
         except IclmsrError as error:
@@ -148,21 +151,22 @@ def _read(run: Path) -> Finished | tuple[int, int] | None:
     row = Row(config.method.name, config.msr.enabled)
     if row not in ROWS or config.data.source not in DATASETS:
         return None
-    if judged(run, config.epochs):
-        return _finished(run, row, config)
+    report = folder.evaluation()
+    if report is not None and report.get("epoch") == config.epochs:
+        return _finished(run, row, config, report)
     return folder.epochs_done(), config.epochs
 
 
-def _finished(run: Path, row: Row, config: PretrainConfig) -> Finished:
+def _finished(run: Path, row: Row, config: PretrainConfig, report: dict[str, Any]) -> Finished:
     """A run that has been judged, from its files."""
-    report = read_json(run / "evaluation.json")
     usual = row.recipe(config.data.source)
     own = RECIPES.get(config.recipe, usual)
     changed = changes(config, own.config)
-    before = flat(encode(own.config))
+    before = options(encode(own.config))
+    shared = own is usual and row.method not in APART
     try:
         protocol = Protocol(
-            "" if own is usual else config.recipe,
+            "" if shared else own.config.recipe.replace("-msr-", "-"),
             tuple((option, shown(value)) for option, value in changed.items()),
             _judged(run, report),
             _data(run, report),
@@ -181,13 +185,11 @@ def _finished(run: Path, row: Row, config: PretrainConfig) -> Finished:
 
 def _judged(run: Path, report: dict[str, Any]) -> str:
     """The protocol of a judgement with whatever differs from its defaults."""
-    usual = flat(encode(EvaluateConfig.of_run(run)))
+    usual = options(encode(EvaluateConfig.of_run(run)))
     differs = [
         f"{option} {shown(value)}"
-        for option, value in flat(report["config"]).items()
-        if option not in NEUTRAL
-        and not BESIDE.fullmatch(option)
-        and usual.get(option, value) != value
+        for option, value in options(report["config"]).items()
+        if not BESIDE.fullmatch(option) and usual.get(option, value) != value
     ]
     version = report.get("protocol_version", 1)
     numbered = [f"version {version}"] if version != 1 else []

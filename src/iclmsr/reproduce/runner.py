@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from iclmsr.config import PretrainConfig
 from iclmsr.data.archives import find_official
 from iclmsr.data.sources import OFFICIAL, open_split
 from iclmsr.distributed.world import launched
 from iclmsr.errors import IclmsrError
-from iclmsr.evaluate import EvaluateConfig, evaluate
-from iclmsr.files import read_json, write_json
+from iclmsr.evaluate import PROTOCOL, EvaluateConfig, evaluate
+from iclmsr.evaluate.settings import VERSIONS, own_data, settings_of
+from iclmsr.files import write_json
 from iclmsr.grid import finish
 from iclmsr.interruption import Interrupted, stop_at_once
+from iclmsr.neutral import telling
 from iclmsr.reproduce.cells import Cell
 from iclmsr.runs import Busy, RunFolder
 
@@ -92,14 +95,31 @@ def reproduce(
 
 def _finished(cell: Cell, out: Path) -> bool:
     """Whether the cell's encoder has been judged after its last epoch."""
-    return judged(out / cell.folder, cell.config.epochs)
+    return judged(out / cell.folder, cell.config)
 
 
-def judged(run: Path, epochs: int) -> bool:
-    """Whether a run folder holds the judgement of its encoder after ``epochs`` epochs."""
-    path = run / "evaluation.json"
-    report = read_json(path) if path.is_file() else None
-    return isinstance(report, dict) and report.get("epoch") == epochs
+def judged(run: Path, config: PretrainConfig) -> bool:
+    """Whether a run folder holds the table's judgement of its encoder, as it is after the run.
+
+    Args:
+        run: The folder; there need be none.
+        config: The run's.
+
+    Returns:
+        Whether evaluation.json is of the last epoch, by the protocol w-mse-2021 with nothing
+        changed, in its present version, and on all images of the run's data.
+    """
+    report = RunFolder(run).evaluation()
+    if report is None:
+        return False
+    own = settings_of(own_data(config.data))
+    data = telling({"data": report.get("config", {}).get("data", {})})
+    return (
+        report.get("epoch") == config.epochs
+        and report.get("protocol") == PROTOCOL
+        and report.get("protocol_version", 1) == VERSIONS[PROTOCOL]
+        and data.items() <= own.items()  # an old report lacks options that there were not
+    )
 
 
 def _make(cell: Cell, out: Path, source: dict[str, object], say: Callable[[str], None]) -> bool:
@@ -114,9 +134,8 @@ def _make(cell: Cell, out: Path, source: dict[str, object], say: Callable[[str],
             if _finished(cell, out):
                 return False
             write_json(run / SOURCE, source)
-            config = EvaluateConfig.of_run(run)
-            data = replace(config.data, root=cell.config.data.root)
-            evaluate(run, replace(config, data=data), say=say)
+            data = own_data(cell.config.data)
+            evaluate(run, EvaluateConfig(device=cell.config.device, data=data), say=say)
     except Busy:
         return False
     return True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from iclmsr.reproduce.cells import TITLES
+from iclmsr.reproduce.cells import TITLES, Row
 from iclmsr.reproduce.summary import Figure, Gain, Line, Table
 
 TITLE = "The paper's table and ours: top-1, percent"
@@ -17,6 +17,19 @@ NOTE = (
     "ours: mean ± standard deviation over seeds; empty: not run. Differences are shown whatever "
     "the protocol: only the whole recipe on the official set can reproduce a number of the paper's."
 )
+FOOTNOTES = {
+    ("ressl",): (
+        "the paper copied ReSSL's numbers from ReSSL's authors: 200 epochs of SGD, and a probe of "
+        "their own, not the other rows'. It does not say how it ran ReSSL + MSR."
+    ),
+    ("lmcl", "ssl-hsic", "relic"): (
+        "the paper's numbers are re-runs by its authors with settings that they do not disclose; "
+        "LMCL here is a re-implementation, its hyper-parameters are not published in accessible "
+        "form."
+    ),
+}
+"""What must be known of the paper's numbers, by the methods that it is about."""
+MARKS = "¹²"
 
 
 def terminal(table: Table, width: int | None = None) -> str:
@@ -75,9 +88,8 @@ def comma_separated(table: Table) -> str:
         for kind in ("linear", "knn5")
         for name in ("paper", "mean", "sd", "difference")
     ]
-    writer.writerow(
-        ["dataset", "method", "protocol", "seeds", "epochs", *metrics, "protocol_in_words"]
-    )
+    head = ["dataset", "method", "protocol", "seeds", "epochs", *metrics]
+    writer.writerow([*head, "protocol_in_words", "paper_note"])
     for line in table.lines:
         numbers = [
             value
@@ -85,10 +97,10 @@ def comma_separated(table: Table) -> str:
             for value in (figure.paper, figure.mean, figure.sd, figure.difference)
         ]
         seeds = " ".join(map(str, line.seeds))
+        own = [line.dataset, line.row.name, line.protocol, seeds, line.epochs]
         words = table.protocols.get(line.protocol, "")
-        writer.writerow(
-            [line.dataset, line.row.name, line.protocol, seeds, line.epochs, *numbers, words]
-        )
+        note = " ".join(text for some, text in FOOTNOTES.items() if line.row.method in some)
+        writer.writerow([*own, *numbers, words, note])
     return file.getvalue()
 
 
@@ -103,16 +115,19 @@ def latex(table: Table) -> str:
     for dataset, members in _by_dataset(table.lines):
         lines += [r"\midrule", rf"\multicolumn{{10}}{{l}}{{{_escaped(dataset)}}} \\"]
         lines += [" & ".join(map(_escaped, _words(line))) + r" \\" for line in members]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines.append(r"\bottomrule")
+    for text in _footnotes(table):
+        lines.append(rf"\multicolumn{{10}}{{p{{\linewidth}}}}{{{_escaped(text)}}} \\")
+    lines.append(r"\end{tabular}")
     lines += [f"% {text.strip()}" for text in _notes(table)]
     return "\n".join(lines) + "\n"
 
 
 def as_json(table: Table) -> str:
-    """Everything as JSON: ``lines``, ``gains``, ``protocols`` and what is not shown."""
-    value: dict[str, Any] = asdict(table)
+    """Everything as JSON: ``lines``, ``gains``, ``protocols``, ``notes`` and what is not shown."""
+    value: dict[str, Any] = {**asdict(table), "notes": [NOTE, *_footnotes(table)]}
     for line, one in zip(value["lines"], table.lines, strict=True):
-        line["row"] = {"name": one.row.name, "title": one.row.title}
+        line["row"] = {"name": one.row.name, "title": _title(one.row)}
     pairs: list[tuple[list[Any], Sequence[Line | Gain]]] = [
         (value["lines"], table.lines),
         (value["gains"], table.gains),
@@ -154,7 +169,21 @@ def _words(line: Line) -> tuple[str, ...]:
         for figure in (line.linear, line.knn)
         for text in (f"{figure.paper:.2f}", ours(figure), _signed(figure.difference))
     ]
-    return (line.row.title, line.protocol, count, epochs, *numbers)
+    return (_title(line.row), line.protocol, count, epochs, *numbers)
+
+
+def _title(row: Row) -> str:
+    """A row's title, with the mark of its footnote."""
+    marks = [mark for mark, some in zip(MARKS, FOOTNOTES, strict=True) if row.method in some]
+    return row.title + "".join(marks)
+
+
+def _footnotes(table: Table) -> Iterator[str]:
+    """The footnotes of the rows that are shown."""
+    shown = {line.row.method for line in table.lines}
+    for mark, (some, text) in zip(MARKS, FOOTNOTES.items(), strict=True):
+        if not shown.isdisjoint(some):
+            yield f"{mark} {text}"
 
 
 def ours(figure: Figure) -> str:
@@ -185,6 +214,7 @@ def _gain_words(gain: Gain) -> tuple[str, ...]:
 def _notes(table: Table) -> Iterator[str]:
     """What stands below the table."""
     yield NOTE
+    yield from _footnotes(table)
     for name, text in table.protocols.items():
         yield f"{name}: {text}"
     for name, done, epochs in table.unfinished:
@@ -199,4 +229,6 @@ def _escaped(text: str) -> str:
     """Text for LaTeX."""
     for sign in "&%_#":
         text = text.replace(sign, f"\\{sign}")
-    return text.replace("±", r"$\pm$")
+    for sign, code in (("±", r"$\pm$"), ("¹", "$^1$"), ("²", "$^2$")):
+        text = text.replace(sign, code)
+    return text

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a data set lies, by its source and its root."""
+
+from pathlib import Path
+
+from iclmsr.data.config import DataConfig
+from iclmsr.data.names import printable
+from iclmsr.errors import IclmsrError
+
+
+def root_of(config: DataConfig) -> Path:
+    """``config.root``, if it exists on this machine."""
+    if config.root is None:
+        raise IclmsrError(
+            f"data.root is not set: pass --data.root PATH, where the data of source "
+            f"{config.source!r} lies, or --data.source synthetic, which needs none"
+        )
+    if isinstance(config.root, str):
+        raise IclmsrError(
+            f"data.source {config.source!r} cannot be read from {config.root}: a URL has shards, "
+            "which `iclmsr data shard` makes and --data.source folder or imagenet reads"
+        )
+    try:
+        config.root.stat()
+    except FileNotFoundError:
+        raise IclmsrError(f"data.root {printable(config.root)} does not exist") from None
+    except OSError as error:
+        raise IclmsrError(
+            f"cannot read data.root {printable(config.root)}: {error.strerror}"
+        ) from error
+    return config.root
+
+
+def place_of(config: DataConfig) -> Path | None:
+    """Where the data lie, which exists; None if the source itself names them."""
+    if not named_by(config.source):
+        return root_of(config)
+    if config.root is not None:
+        raise IclmsrError(
+            f"data.source {config.source!r} names the data, and so does data.root "
+            f"{printable(config.root)}: leave out one, or pass --data.source hf"
+        )
+    return None
+
+
+def kind_of(source: str) -> str:
+    """The name of a source in SOURCES, where ``hf:NAME`` is ``hf``.
+
+    >>> kind_of("hf:uoft-cs/cifar10"), kind_of("stl10")
+    ('hf', 'stl10')
+    """
+    return "hf" if source.startswith("hf:") else source
+
+
+def named_by(source: str) -> str:
+    """The name on the hub, or the path, that follows ``hf:``; empty if there is none.
+
+    >>> named_by("hf:uoft-cs/cifar10"), named_by("hf:ylecun/mnist:mnist"), named_by("hf")
+    ('uoft-cs/cifar10', 'ylecun/mnist', '')
+    """
+    return source.partition(":")[2].partition(":")[0]
+
+
+def absolute(source: str) -> str:
+    """The source, its path written in full if it is ``hf:PATH`` and something lies there.
+
+    >>> absolute("hf:uoft-cs/cifar10")
+    'hf:uoft-cs/cifar10'
+    """
+    name = named_by(source)
+    path = Path(name).expanduser()
+    if not (source.startswith("hf:") and name and path.exists()):
+        return source
+    return f"hf:{path.absolute()}{source.removeprefix(f'hf:{name}')}"
