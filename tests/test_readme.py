@@ -110,8 +110,8 @@ WORK = """
 ELSEWHERE = re.compile(r"--data\.source (stl10|cifar10)|--umap")
 """Words of commands that need data or a package of others."""
 STOPPED = re.compile(
-    r"pretrain|demo|masks|data (compose|prepare|unpack)|study (?!show)|reproduce table (?!--table-only)"
-    r"|.*--fine-tune"
+    r"pretrain|demo|masks|data (compose|prepare|unpack)|study (?!show)"
+    r"|reproduce table (?!--table-only)|.*--fine-tune"
 )
 """Commands that stop there."""
 
