@@ -2,6 +2,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iclmsr.data import cache
+from iclmsr.data import cache, sources
 from iclmsr.data.cifar import CIFAR10
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import SOURCES, DataConfig, load, prepare
@@ -234,6 +235,52 @@ def test_a_changed_file_is_noticed_and_prepare_mends_it(data, change, readings, 
     same(load(data, "train"), found)
     assert len(readings) == 3
     the_file(folder)
+
+
+def test_files_that_were_only_touched_are_hashed_once_and_not_read(data, readings, folder):
+    expected = prepare(data, "train")
+    readings.clear()
+    hashed, real = [], sources.content
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "content", lambda places: hashed.append(1) or real(places))
+        for _ in range(2):
+            os.utime(data.root / "train" / "ant" / "1.png")
+            for _ in range(2):
+                same(load(data, "train"), expected)
+            prepare(data, "train")
+    assert (len(hashed), readings) == (2, [])
+    rewritten(data.root / "train" / "ant" / "1.png")
+    with pytest.warns(UserWarning, match="have changed since"):
+        load(data, "train")
+    prepare(data, "train")
+    the_file(folder)
+
+
+def test_a_copy_of_the_folder_has_the_same_prepared_images(data, tmp_path, readings, folder):
+    expected = prepare(data, "train")
+    shutil.copytree(data.root, tmp_path / "copy")
+    copied = replace(data, root=tmp_path / "copy")
+    readings.clear()
+    for _ in range(2):
+        same(prepare(copied, "train"), expected)
+        same(load(copied, "train"), expected)
+    assert not readings
+    one, other = folder.glob("*.images")
+    assert one.samefile(other)
+    rewritten(tmp_path / "copy" / "train" / "ant" / "1.png")
+    prepare(copied, "train")
+    prepare(replace(copied, on_corrupt="skip"), "train")
+    assert len(readings) == 2
+    same(load(data, "train"), expected)
+    assert len(readings) == 2
+
+
+def test_a_copy_of_a_folder_with_damage_is_read_anew(data, tmp_path, readings):
+    (data.root / "train" / "ant" / "1.png").write_text("no image")
+    prepare(replace(data, on_corrupt="skip"), "train")
+    shutil.copytree(data.root, tmp_path / "copy")
+    found = prepare(replace(data, root=tmp_path / "copy", on_corrupt="skip"), "train")
+    assert found.skipped == (str(tmp_path / "copy" / "train" / "ant" / "1.png"),)
 
 
 @pytest.mark.parametrize(

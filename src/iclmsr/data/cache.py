@@ -4,36 +4,36 @@
 A file is made under a lock, there whole or not at all, and checked whenever it is read. It holds,
 one after the other: a magic number, the length and the CRC-32 of a header in JSON; the header
 with the size and the CRC-32 of all that follows; the arrays, each at a multiple of 64 bytes.
+The header has the stamp and the content (:mod:`iclmsr.data.origins`) of what it was made from.
 """
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 
-from iclmsr import __version__
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
-from iclmsr.data.trees import Folder
 from iclmsr.errors import IclmsrError
 from iclmsr.files import write_atomic
 
 MAGIC = b"ICLMSR\x001"
 PREFIX = struct.Struct("<8sII")
 ALIGNMENT = 64
+SUFFIX = ".images"
 CHUNK = 1 << 20
 ARRAYS = ("images", "labels", "masks", "backgrounds")
 
@@ -60,51 +60,29 @@ def folder() -> Path:
     return Path(os.environ.get("ICLMSR_CACHE") or "~/.cache/iclmsr").expanduser()
 
 
-def path_for(name: str, *settings: object) -> Path:
+def path_for(name: str, places: Sequence[str | None], settings: Sequence[object]) -> Path:
     """The file of a set of images.
 
     Args:
         name: How the file's name begins.
-        settings: Everything chosen that the images depend on; what ``repr`` shows of it counts.
+        places: Where the files lie that they are read from.
+        settings: Everything else that the images depend on; what ``repr`` shows of it counts.
     """
-    digest = hashlib.sha256(repr(settings).encode("utf-8", "surrogateescape")).hexdigest()
-    return folder() / f"{name}-{digest[:16]}.images"
+    chosen, lying = (
+        hashlib.sha256(repr(part).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        for part in (settings, places)
+    )
+    return folder() / f"{name}-{chosen}-{lying}{SUFFIX}"
 
 
-def stamp(places: Sequence[Path]) -> str:
-    """SHA-256 over the files that images are read from, without reading them, and the readers.
-
-    Names, sizes and the times of the last changes of content and status count: whoever changes
-    a file's content and sets its time back still changes the latter.
-
-    Args:
-        places: Files, and folders of files at any depth; names that begin with a dot are
-            passed over.
-
-    Raises:
-        IclmsrError: A folder cannot be listed, or a link leads back up.
-    """
-    digest = hashlib.sha256(repr((__version__, PIL.__version__, torch.__version__)).encode())
-    for place in places:
-        names = Folder(place).files() if place.is_dir() else [""]
-        for name in names:
-            try:
-                status = os.stat(f"{place}/{name}" if name else place)  # noqa: PTH116 - half the time
-            except OSError as error:
-                found: tuple[int | None, ...] = (error.errno,)
-            else:
-                found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            digest.update(os.fsencode(name) + repr(found).encode())
-    return digest.hexdigest()
-
-
-def write(path: Path, current: str, cached: Cached) -> None:
+def write(path: Path, current: str, cached: Cached, *, content: str = "") -> None:
     """Writes a set of images, whole or not at all, without a second copy in memory.
 
     Args:
         path: The file; its folder is made if need be.
-        current: The :func:`stamp` of what the images were read from, from before reading them.
+        current: The stamp of what the images were read from, from before reading them.
         cached: What to write.
+        content: The content of what the images were read from; empty if it is unknown.
 
     Raises:
         IclmsrError: It cannot be written (disk full, no permission); nothing is left of it.
@@ -123,6 +101,7 @@ def write(path: Path, current: str, cached: Cached) -> None:
         crc = zlib.crc32(part, crc)
     header = {
         "stamp": current,
+        "content": content,
         "size": offset,
         "crc": crc,
         "arrays": arrays,
@@ -135,14 +114,67 @@ def write(path: Path, current: str, cached: Cached) -> None:
     text += b" " * (-(PREFIX.size + len(text)) % ALIGNMENT)
     prefix = PREFIX.pack(MAGIC, len(text), zlib.crc32(text))
     write_atomic(path, prefix, text, *parts)
+    _beside(path).unlink(missing_ok=True)
 
 
-def read(path: Path, current: str | None) -> Cached:
+def adopt(path: Path, current: str, content: str) -> bool:
+    """Takes another file of the same settings for ``path``, if it was made from the same bytes.
+
+    Args:
+        path: The file that is not there, or no longer fits.
+        current: The stamp of what it is made from.
+        content: The content of that.
+
+    Returns:
+        Whether there was one. Those with remarks or files left out, which are named, are not taken.
+    """
+    alike = path.name.removesuffix(SUFFIX).rpartition("-")[0]
+    for other in set(path.parent.glob(f"{glob.escape(alike)}-*{SUFFIX}")) - {path}:
+        with contextlib.suppress(OSError, Unfit), other.open("rb") as file:
+            header, _ = _header(file)
+            named = header["remarks"] or header["skipped"]
+            if content and header.get("content") == content and not named:
+                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                temporary.hardlink_to(other)
+                temporary.replace(path)
+                _note(path, current, content)
+                return True
+    return False
+
+
+def _beside(path: Path) -> Path:
+    """The file that says by which later stamp the same bytes are known."""
+    return path.with_suffix(".stamp")
+
+
+def _note(path: Path, current: str, content: str) -> None:
+    """Remembers that the files that look like ``current`` have the bytes ``content``."""
+    with contextlib.suppress(IclmsrError):  # the next one hashes them again
+        write_atomic(_beside(path), f"{current} {content}".encode())
+
+
+def _fits(path: Path, header: dict[str, Any], current: str, content: Callable[[], str]) -> bool:
+    """Whether a file was made from what looks like ``current``, or has at least the same bytes."""
+    known = header.get("content")
+    if header["stamp"] == current:
+        return True
+    with contextlib.suppress(OSError):
+        if known and _beside(path).read_text() == f"{current} {known}":
+            return True
+    if not known or known != content():
+        return False
+    _note(path, current, known)
+    return True
+
+
+def read(path: Path, current: str | None, content: Callable[[], str] = str) -> Cached:
     """Maps a set of images that :func:`write` wrote.
 
     Args:
         path: The file.
-        current: The :func:`stamp` that it must have; None takes any.
+        current: The stamp that it must have; None takes any.
+        content: Called where the stamp is another one: files whose content is the same
+            will do, and their stamp is remembered. Empty if it is unknown.
 
     Raises:
         Unfit: It was made from other files, or is damaged: too short, too long or changed.
@@ -150,7 +182,7 @@ def read(path: Path, current: str | None) -> Cached:
     try:
         with path.open("rb") as file:
             header, start = _header(file)
-            if current is not None and header["stamp"] != current:
+            if current is not None and not _fits(path, header, current, content):
                 raise Unfit("was made from files that have changed since")
             found = os.fstat(file.fileno()).st_size - start
             if found != header["size"]:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every data set by its name."""
 
+import contextlib
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from iclmsr.data import cache
@@ -13,6 +15,7 @@ from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
+from iclmsr.data.origins import content, stamp
 from iclmsr.data.places import kind_of, place_of, root_of
 from iclmsr.data.readers import OFFICIAL, SOURCES
 from iclmsr.data.resize import centre_view
@@ -128,20 +131,23 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
     _check_source(config)
     path = cache_path(config, split)
     with cache.held(path):
-        stamp = _stamp(config)
-        try:
-            return cache.read(path, stamp).images
-        except cache.Unfit:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                in_memory = replace(config, resident="memory")
-                images = SOURCES[kind_of(config.source)](in_memory, split, Draw())
-                assert isinstance(images, ImageSet)
-            remarks = tuple(str(one.message) for one in caught)
-            cache.write(path, stamp, cache.Cached(images, remarks))
-            del images  # lest it lie in memory twice
-            for remark in remarks:
-                warnings.warn(remark, stacklevel=2)
+        current = _stamp(config)
+        with contextlib.suppress(cache.Unfit):
+            return cache.read(path, current, partial(_content, config)).images
+        known = _content(config)
+        if cache.adopt(path, current, known):
+            with contextlib.suppress(cache.Unfit):
+                return cache.read(path, current).images
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            in_memory = replace(config, resident="memory")
+            images = SOURCES[kind_of(config.source)](in_memory, split, Draw())
+            assert isinstance(images, ImageSet)
+        remarks = tuple(str(one.message) for one in caught)
+        cache.write(path, current, cache.Cached(images, remarks), content=known)
+        del images  # lest it lie in memory twice
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
         return cache.read(path, None).images
 
 
@@ -153,7 +159,7 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     if not path.exists():
         return None
     try:
-        cached = cache.read(path, _stamp(config))
+        cached = cache.read(path, _stamp(config), partial(_content, config))
     except cache.Unfit as error:
         warnings.warn(
             f"{printable(path)} {error}: reading the images from "
@@ -189,18 +195,30 @@ def cache_path(config: DataConfig, split: str) -> Path:
     ]
     columns = (config.image_column, config.label_column, config.mask_column)
     how = (config.labels, config.on_corrupt, config.decoder)
-    settings = (config.source, config.image_size, *how, *columns)
-    return cache.path_for(f"{kind_of(config.source)}-{split}", *paths, *settings)
+    there = [path is not None for path in paths]
+    settings = (config.source, config.image_size, *how, *columns, *there)
+    return cache.path_for(f"{kind_of(config.source)}-{split}", paths, settings)
 
 
 def _stamp(config: DataConfig) -> str:
     """What changes when the data do, found without reading them."""
+    columns = fingerprint(config) if kind_of(config.source) == "hf" else ""
+    return stamp(_origins(config)) + columns
+
+
+def _content(config: DataConfig) -> str:
+    """What changes only when a byte of the data does; empty for those that a package keeps."""
+    return "" if kind_of(config.source) == "hf" else content(_origins(config))
+
+
+def _origins(config: DataConfig) -> list[Path]:
+    """The files and folders that a set is read from, but for those that a package keeps."""
     beside = [Path(path) for path in (config.masks, config.class_list) if path is not None]
     if kind_of(config.source) == "hf":
-        return cache.stamp(beside) + fingerprint(config)
+        return beside
     root = root_of(config)
     found = find_official(root, OFFICIAL.get(config.source, ()))
-    return cache.stamp([root if found is None else found[0], *beside])
+    return [root if found is None else found[0], *beside]
 
 
 def _elsewhere(config: DataConfig) -> bool:
