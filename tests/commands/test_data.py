@@ -159,7 +159,7 @@ def test_prepare_says_what_it_did_and_runs_use_it(root, cache, form, capsys, mon
     code, out, err = run(*words, capsys=capsys)
     assert (code, err) == (0, "")
     assert re.search(r"^train: 8 images of 32 x 32 pixels, made in \d+\.\d s\n", out)
-    assert re.search(rf"\n  {cache}/cifar10-train-\w+\.images, 0\.03 MB\n", out)
+    assert re.search(rf"\n  {cache}/cifar10-train-[\w-]+\.images, 0\.03 MB\n", out)
     assert "\ntest: 2 images of 32 x 32 pixels, made in" in out
     assert len(list(cache.glob("*.images"))) == 2
     before = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
