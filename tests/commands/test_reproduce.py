@@ -43,7 +43,7 @@ def test_an_empty_folder_shows_the_papers_numbers_alone(capsys, tmp_path):
     assert cli.main(["reproduce", "show", str(tmp_path), "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 45
-    assert lines[1] == "cifar10,simclr,,,,91.8,,,,88.42,,,,"
+    assert lines[1] == "cifar10,simclr,,,,91.8,,,,88.42,,,,,"
     part = ["--methods", "byol,relic", "--datasets", "stl10", "--format", "csv"]
     assert cli.main(["reproduce", "show", str(tmp_path), *part]) == 0
     lines = capsys.readouterr().out.splitlines()
