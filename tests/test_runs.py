@@ -24,7 +24,7 @@ def test_existing_folders(tmp_path):
     with pytest.raises(IclmsrError, match="already exists: choose another --out, or continue"):
         RunFolder.create(tmp_path / "empty", {}, {})
     (tmp_path / "file").touch()
-    with pytest.raises(IclmsrError, match="already exists"):
+    with pytest.raises(IclmsrError, match="already exists and is no run folder: choose another"):
         RunFolder.create(tmp_path / "file", {}, {})
     with pytest.raises(IclmsrError, match="cannot make"):
         RunFolder.create(tmp_path / "file" / "below", {}, {})

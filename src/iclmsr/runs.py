@@ -82,12 +82,13 @@ class RunFolder:
     @staticmethod
     def check_free(path: Path) -> None:
         """Raises :class:`IclmsrError` unless a run may be made here, :class:`Taken` by a run."""
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            kind = Taken if is_run(path) else IclmsrError
-            raise kind(
+        if is_run(path):
+            raise Taken(
                 f"{path} already exists: choose another --out, "
                 f"or continue it with: iclmsr pretrain --resume {path}"
             )
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise IclmsrError(f"{path} already exists and is no run folder: choose another --out")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":

@@ -58,8 +58,7 @@ class Session:
         self.position = Position()
         self.online: Online | None = None
         if config.online.every_epochs is not None and world.main:
-            count = min(config.online.images, len(images))
-            self.online = Online(config.data, count, device)
+            self.online = Online(config.data, config.online.count(len(images)), device)
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes back to a checkpoint's state; None is the start of the run."""

@@ -112,6 +112,17 @@ def test_it_is_off_by_default_and_says_what_it_needs(tmp_path):
         OnlineConfig(images=1)
 
 
+def test_it_looks_at_few_images_where_few_are_trained_on(tmp_path, capsys):
+    """A 16th of those between two looks: a look costs a fourth of an image's training at most."""
+    assert OnlineConfig(every_epochs=2).count(4000) == 500
+    assert OnlineConfig(every_epochs=1).count(1_281_167) == 1000
+    assert OnlineConfig(every_epochs=1).count(200) == 100
+    assert OnlineConfig(every_epochs=1, images=2000).count(4000) == 2000
+    assert OnlineConfig(every_epochs=1, images=2000).count(96) == 96
+    pretrain(replace(WATCHED, epochs=2, online=OnlineConfig(every_epochs=2)), tmp_path / "run")
+    assert "online, 24 training images held out" in capsys.readouterr().out
+
+
 def test_a_look_that_costs_too_much_is_said(tmp_path, capsys, monkeypatch):
     from iclmsr import session
 
