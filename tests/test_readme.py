@@ -67,7 +67,7 @@ def world(tmp_path_factory):
     pretrain(config, world / "runs" / "first")
     for name in ("plain", "plain-0", "plain-1", "msr-0", "msr-1", "mine"):
         copy(world / "runs" / "first", world / "runs" / name)
-    for name in ("plain", "msr"):
+    for name in ("plain", "msr", "bg-random"):
         copy(world / "runs" / "first", world / "runs" / "arms" / "cells" / f"simclr_{name}_seed-0")
     (world / "runs" / "paper-table").mkdir()
     draw = np.random.default_rng(0)

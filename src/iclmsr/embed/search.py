@@ -75,8 +75,10 @@ def nearest_rows(query: NDArray[np.float32], groups: Iterable[Rows], k: int) -> 
     Source: none. Departure: the cosine with a vector of zeros is taken as 0.
 
     >>> rows = (["a", "b"], np.array([[2, 0], [3, 3]], np.float32))
-    >>> [(path, round(cosine, 3)) for path, cosine in nearest_rows(np.ones(2), [rows], 2)]
-    [('b', 1.0), ('a', 0.707)]
+    >>> for path, cosine in nearest_rows(np.ones(2), [rows], 2):
+    ...     print(path, round(cosine, 3))
+    b 1.0
+    a 0.707
     """
     own = _unit(query[None].astype(np.float64))[0]
     best: list[Neighbour] = []

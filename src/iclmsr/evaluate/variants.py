@@ -51,8 +51,9 @@ def uniform(train: Features, test: Features, ks: Sequence[int]) -> list[Verdict]
 
     >>> train = Features(torch.arange(5.0)[:, None], torch.tensor([3, 1, 3, 1, 2]))
     >>> test = Features(torch.tensor([[2.1]]), torch.tensor([1]))
-    >>> [verdict.top1 for verdict in uniform(train, test, (1, 5))]
-    [0.0, 100.0]
+    >>> one, five = uniform(train, test, (1, 5))
+    >>> print(one.top1, five.top1)
+    0.0 100.0
     """
     return _verdicts(train, test, ks, weighted=False)
 
