@@ -4,12 +4,11 @@
 import re
 
 import pytest
-from grids import SHORT, grid, run
+from grids import example
 from report_runs import write_evaluation, write_run
 
 from iclmsr.files import read_json, write_json
 from iclmsr.report import write_report
-from iclmsr.reproduce.summary import summarize
 from iclmsr.reproduce.text import as_json
 
 
@@ -19,16 +18,7 @@ def folder(tmp_path):
     folder = tmp_path / "runs" / "paper-table"
     write_run(folder / "simclr-cifar10-seed0")
     write_run(folder / "simclr-msr-cifar10-seed0", msr=True)
-    table = summarize(
-        grid(
-            run("simclr", 0, 90.0, 80.0), run("simclr", 1, 92.0, 80.0),
-            run("simclr", 0, 40.0, 30.0, protocol=SHORT, epochs=10),
-            run("simclr+msr", 0, 93.0, 81.0),
-            unfinished=(("byol-cifar10-seed0", 3, 1000),),
-            foreign=("dino_small",),
-            damaged=(("lmcl-cifar10-seed1", "config.json is not valid"),),
-        )
-    )  # fmt: skip
+    table = example()
     (folder / "table.json").write_text(as_json(table))
     return folder
 

@@ -7,22 +7,13 @@ import json
 import re
 
 import pytest
-from grids import SHORT, grid, run
+from grids import example, grid
 
 from iclmsr.reproduce.cells import ROWS
 from iclmsr.reproduce.summary import summarize
 from iclmsr.reproduce.text import FORMATS
 
-TABLE = summarize(
-    grid(
-        run("simclr", 0, 90.0, 80.0), run("simclr", 1, 92.0, 80.0),
-        run("simclr", 0, 40.0, 30.0, protocol=SHORT, epochs=10),
-        run("simclr+msr", 0, 93.0, 81.0),
-        unfinished=(("byol-cifar10-seed0", 3, 1000),),
-        foreign=("dino_small",),
-        damaged=(("lmcl-cifar10-seed1", "config.json is not valid"),),
-    )
-)  # fmt: skip
+TABLE = example()
 
 
 @pytest.mark.parametrize("form", FORMATS)
