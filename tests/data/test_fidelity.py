@@ -5,8 +5,7 @@ Both make views of the same images with random numbers of their own. Statistics 
 are compared over all of them, by two-sample Kolmogorov-Smirnov tests where they are continuous
 and by chi-square tests of histograms where they are not. Seeds are fixed: no test is passed or
 failed by chance. The true parameters must not be rejected at LEVEL, wrong ones must be at POWER.
-Single operations are compared with torchvision's for given parameters in test_views.py, which
-also holds the one bias there is: Pillow's blends cut off fractions of a grey level.
+Single operations are compared with torchvision's for given parameters in test_views.py.
 """
 
 import functools

@@ -137,6 +137,14 @@ def test_one_shard_or_a_folder_of_them_without_a_pattern(tmp_path, folder):
     assert found.labels.tolist() == [0, 0, 1]
 
 
+def test_a_class_of_shards_may_be_called_masks(tmp_path):
+    root = pack(tmp_path / "0.tar", sample(0, "masks") + sample(1, "cat"))
+    with pytest.warns(UserWarning, match=NOTICE):
+        found = load(DataConfig("folder", root, image_size=SIZE), "train")
+    assert found.classes == ("cat", "masks")
+    assert check(guess(root)).splits["train"].counts() == {"cat": 1, "masks": 1}
+
+
 def test_splits_in_folders_of_shards(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         pack(

@@ -74,8 +74,10 @@ def test_each_colour_operation_is_torchvisions(operation):
     parameters.factors[:, operation] = factors
     views = make_views(images, parameters, ViewConfig(), **NOTHING)
     for image, view, factor in zip(images, views, factors.tolist(), strict=True):
-        exact = ADJUST[operation](image / 255, factor)
-        torch.testing.assert_close(view, exact, atol=3e-6, rtol=0)
+        exact = whole(ADJUST[operation](image / 255, factor), operation)
+        off = (view - exact).abs()
+        assert off.max() < 1.01 / 255  # where a fraction is next to nothing
+        assert off.mean() < 0.01 / 255
         pil = F.to_tensor(ADJUST[operation](F.to_pil_image(image), factor))
         if operation == HUE:  # PIL rounds hue and saturation to bytes on the way
             assert (view - pil).abs().mean() < 2 / 255
@@ -94,7 +96,7 @@ def test_hue_is_torchvisions_on_every_sector_and_its_edges():
     views = make_views(square.expand(13, 3, 15, 15), parameters, ViewConfig(size=15), **NOTHING)
     for view, shift in zip(views, shifts.tolist(), strict=True):
         exact = F.adjust_hue(square / 255, shift)
-        torch.testing.assert_close(view, exact, atol=3e-6, rtol=0)
+        torch.testing.assert_close(view, exact, atol=0.51 / 255, rtol=0)
 
 
 def test_grayscale_is_pils():
@@ -126,11 +128,18 @@ def test_the_crop_is_pils_up_and_down(interpolation, size):
         assert off < (2 if interpolation == "bicubic" else 1.01) / 255  # rounded twice
 
 
+def whole(image, operation):
+    """Whole grey levels, as the operation of the jitter leaves them."""
+    levels = image * 255
+    return (levels.round() if operation == HUE else (levels + 1e-3).floor()) / 255
+
+
 def recoloured(image, parameters, row):
     """Jitter and gray, one torchvision function at a time."""
     if parameters.jitter[row]:
         for operation in parameters.order[row].tolist():
             image = ADJUST[operation](image, parameters.factors[row, operation].item())
+            image = whole(image, operation) if isinstance(image, torch.Tensor) else image
     return F.rgb_to_grayscale(image, 3) if parameters.grayscale[row] else image
 
 
@@ -144,7 +153,9 @@ def cropped(image, parameters, row, config):
 def by_hand(image, parameters, row, config):
     """The pipeline of the protocol, one image and one function at a time."""
     if config.crop_first:
-        image = recoloured(cropped(image, parameters, row, config), parameters, row)
+        image = cropped(image, parameters, row, config)
+        image = whole(image, HUE) if isinstance(image, torch.Tensor) else image
+        image = recoloured(image, parameters, row)
     else:
         image = cropped(recoloured(image, parameters, row), parameters, row, config)
     if parameters.blur[row]:
@@ -170,14 +181,16 @@ def test_the_whole_pipeline_runs_in_the_protocols_order(crop_first, interpolatio
     apart = 0.0
     for row, image in enumerate(images):
         expected = by_hand(image / 255, parameters, row, config)
-        torch.testing.assert_close(views[row], expected, atol=1e-5, rtol=0)
+        off = (views[row] - expected).abs()
+        assert off.max() < 2.5 / 255  # a level, enlarged by what follows
+        assert off.mean() < 0.02 / 255
         turned = by_hand(image / 255, parameters, row, other)
         apart = max(apart, (expected - turned).abs().max().item())
     assert apart > 2 / 255
 
 
 @pytest.mark.parametrize("crop_first", [False, True])
-def test_the_whole_pipeline_is_pils_but_for_its_rounding(crop_first):
+def test_the_whole_pipeline_is_pils_on_average(crop_first):
     images, config = noise(32), ViewConfig(crop_first=crop_first)
     parameters = draw_parameters(32, 32, 32, config, seeded(2))
     views = make_views(images, parameters, config, **NOTHING)
@@ -189,8 +202,7 @@ def test_the_whole_pipeline_is_pils_but_for_its_rounding(crop_first):
     )
     off = views - pil
     assert off.abs().mean((1, 2, 3)).max() < 3 / 255
-    # Pillow's blends cut off fractions of a grey level: ours are brighter, by about one.
-    assert 0 < off.mean() < 1.5 / 255
+    assert off.mean().abs() < 0.25 / 255
 
 
 def test_only_the_rows_that_are_blurred_change_and_the_blur_comes_last():

@@ -5,25 +5,28 @@ import torch
 from torch import Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+ALMOST = 1e-3
+"""Of a grey level: what a whole one may lack after arithmetic."""
 
 
 def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> None:
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        images: (B, 3, H, W) float32 in [0, 1], whole grey levels of 255, changed in place.
         factors: (B, 4) float32 on the CPU: of brightness, contrast and saturation, >= 0; the turn
             of the hue, in [-1/2, 1/2].
         order: (B, 4) int64 on the CPU, columns of ``factors`` in the order they apply in.
         rows: (B,) bool on the CPU, which images change at all.
 
-    Source: torchvision's ColorJitter on float images. Departure: none.
+    Source: torchvision's ColorJitter on PIL images, whose blends cut off fractions of a grey level.
+    Departure: a turn of the hue, and the gray that is blended with, are not rounded.
 
-    >>> gray = torch.full((1, 3, 1, 1), 0.5)
+    >>> gray = torch.full((1, 3, 1, 1), 100 / 255)
     >>> factors = torch.tensor([[1.5, 1.0, 1.0, 0.0]])
     >>> jitter_(gray, factors, torch.arange(4)[None], torch.tensor([True]))
-    >>> gray.flatten().tolist()
-    [0.75, 0.75, 0.75]
+    >>> gray.mul(255).flatten().tolist()
+    [150.0, 150.0, 150.0]
     """
     # Brightness, contrast and saturation blend an image with black, its mean gray and its gray.
     # An image that does not change keeps all of itself: sweeps over memory without picking rows.
@@ -31,13 +34,15 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     keep = factors.gather(1, blends).where(rows[:, None], 1.0)
     to_mean, to_gray = ((1 - keep) * (blends == kind) for kind in (CONTRAST, SATURATION))
     shares = torch.stack([keep, to_mean, to_gray], dim=2).to(images.device)[..., None, None]
+    images.mul_(255)
     for slot in range(4):
         now = (rows & (order[:, slot] == HUE)).nonzero().squeeze(1)
         turns = factors[now, HUE].to(images.device)[:, None, None]
         now = now.to(images.device)
-        images.index_copy_(0, now, _turn_hue(images.index_select(0, now), turns))
+        images.index_copy_(0, now, _turn_hue(images.index_select(0, now), turns).round_())
         if slot < blends.shape[1]:
             _blend_(images, *shares[:, slot].unbind(1))
+    images.div_(255)
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> None:
@@ -79,12 +84,15 @@ def solarize_(images: Tensor, rows: Tensor, threshold: float) -> None:
 
 
 def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:
-    """Shares (B, 1, 1) of an image, of its mean gray and of its gray; they sum to 1 or less."""
+    """Shares (B, 1, 1) of an image, of its mean gray and of its gray; they sum to 1 or less.
+
+    In [0, 255], and fractions are cut off, as Pillow does: whole grey levels come out.
+    """
     luma = _luma(images)
     # Two means: torch may split one long sum in a way that depends on the batch size.
     average = luma.mean(2, keepdim=True).mean(1, keepdim=True).mul_(mean)
-    other = luma.mul_(gray).add_(average)
-    torch.addcmul(other[:, None], images, own[:, None], out=images).clamp_(0, 1)
+    other = luma.mul_(gray).add_(average.add_(ALMOST))
+    torch.addcmul(other[:, None], images, own[:, None], out=images).clamp_(0, 255).floor_()
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -230,8 +230,8 @@ def make_views(
     Returns:
         (B, 3, S, S) float32 on the images' device, (view - mean) / std with the view in [0, 1].
 
-    Source: torchvision's transforms and GaussianBlur on PIL images. Departure: no rounding between
-    the steps; the blur is a sampled Gaussian, not Pillow's three boxes.
+    Source: torchvision's transforms and GaussianBlur on PIL images. Departure: but for the jitter,
+    no rounding between the steps; the blur is a sampled Gaussian, not Pillow's three boxes.
 
     >>> image = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
     >>> config = ViewConfig(size=4, jitter_probability=0.0)
@@ -258,6 +258,8 @@ def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Te
         box, flip = parameters.box.to(views.device), parameters.flip.to(views.device)
         views = crop(views, box, flip, config.size, config.interpolation)
         if config.crop_first:
+            if config.jitter_probability > 0:  # which works on whole grey levels
+                views.mul_(255).round_().div_(255)
             _recolour_(views, parameters)
         blur_(views, parameters.blur, parameters.sigma, config.blur_sigma[1])
         solarize_(views, parameters.solarize, config.solarize_threshold)
