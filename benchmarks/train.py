@@ -151,8 +151,10 @@ def measure(options, variant, path):
 def ours(config, device, images):
     """Batches without end and the step, of the library's own loop."""
     from iclmsr.data.batches import Epoch
+    from iclmsr.devices import keep_freed_memory
     from iclmsr.stages import Place, TwoStages
 
+    keep_freed_memory()
     stages, images = TwoStages(config, device), images.to(device)
     like = {"view_count": 2, "batch_size": config.batch_size, "seed": 0}
     like |= {"mean": config.data.mean, "std": config.data.std}

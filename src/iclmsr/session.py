@@ -20,6 +20,7 @@ from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
+from iclmsr.devices import keep_freed_memory
 from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
 from iclmsr.errors import Diverged, Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
@@ -67,6 +68,8 @@ class Session:
     def run(self) -> Path:
         """Makes every update that is left."""
         config, position = self.config, self.position
+        if self.stages.device.type == "cpu":
+            keep_freed_memory()
         updates = sum(len(plan(config, self.batches, epoch)) for epoch in range(config.epochs))
         with (
             stop_requests() as stop,

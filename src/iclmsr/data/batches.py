@@ -10,7 +10,7 @@ from iclmsr.data.backdrops import REMOVED, draw_donors, exchanged
 from iclmsr.data.feed import Feed, Held
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
-from iclmsr.data.views import ViewConfig, draw_parameters, make_views
+from iclmsr.data.views import ViewConfig, ViewParameters, draw_parameters, make_views
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
 
@@ -69,21 +69,21 @@ class Epoch:
     ) -> None:
         self.feed = Held(images, images.device) if isinstance(images, Tensor) else images
         self.batch_size, self.part = batch_size, part
-        self.configs = [config.for_view(view) for view in range(view_count)]
-        self.mean, self.std = mean, std
+        self.config, self.mean, self.std = config, mean, std
         count, (height, width) = self.feed.count, self.feed.size
         if order is None:
             order = torch.randperm(count, generator=generator(seed, "order", epoch))
         self.order = order
         self.donors: list[Tensor] = []
+        configs = [config.for_view(view) for view in range(view_count)]
         if config.background != "keep":
-            kinds = [own.background for own in self.configs]
+            kinds = [own.background for own in configs]
             self.donors = draw_donors(
                 kinds, config.background_probability, order, seed=seed, epoch=epoch
             )
         self.parameters = [
             draw_parameters(count, height, width, own, generator(seed, "views", epoch, view))
-            for view, own in enumerate(self.configs)
+            for view, own in enumerate(configs)
         ]
 
     def __len__(self) -> int:
@@ -103,11 +103,10 @@ class Epoch:
         if self.donors:
             shown = self._exchanged(index)
         else:
-            shown = [self.feed.fetch(index)] * len(self.configs)
-        return [
-            make_views(seen, drawn.take(index), own, mean=self.mean, std=self.std)
-            for seen, drawn, own in zip(shown, self.parameters, self.configs, strict=True)
-        ]
+            shown = [self.feed.fetch(index)] * len(self.parameters)
+        drawn = ViewParameters.cat([view.take(index) for view in self.parameters])
+        views = make_views(torch.cat(shown), drawn, self.config, mean=self.mean, std=self.std)
+        return list(torch.split(views, len(index)))
 
     def _exchanged(self, index: Tensor) -> list[Tensor]:
         """The images (B / parts, 3, H, W) uint8 at ``index`` as each view is to show them."""

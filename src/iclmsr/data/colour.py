@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colours of a whole batch, each image by its own numbers; everything in place."""
+"""Colours of a whole batch in grey levels, each image by its own numbers; all in place."""
 
 import torch
 from torch import Tensor
@@ -13,51 +13,56 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 1], whole grey levels of 255, changed in place.
+        images: (B, 3, H, W) float32 in [0, 255], changed in place.
         factors: (B, 4) float32 on the CPU: of brightness, contrast and saturation, >= 0; the turn
             of the hue, in [-1/2, 1/2].
         order: (B, 4) int64 on the CPU, columns of ``factors`` in the order they apply in.
         rows: (B,) bool on the CPU, which images change at all.
 
-    Source: torchvision's ColorJitter on PIL images, whose blends cut off fractions of a grey level.
-    Departure: a turn of the hue, and the gray that is blended with, are not rounded.
+    Source: torchvision's ColorJitter on PIL images: whole grey levels go in, and blends cut off
+    their fractions. Departure: hue and saturation between, and the gray blended with, are exact.
 
-    >>> gray = torch.full((1, 3, 1, 1), 100 / 255)
+    >>> gray = torch.full((1, 3, 1, 1), 100.0)
     >>> factors = torch.tensor([[1.5, 1.0, 1.0, 0.0]])
     >>> jitter_(gray, factors, torch.arange(4)[None], torch.tensor([True]))
-    >>> gray.mul(255).flatten().tolist()
+    >>> gray.flatten().tolist()
     [150.0, 150.0, 150.0]
     """
+    # Sorted by when their hue turns, the images that turn at one time lie side by side.
+    turn_at = (order == HUE).int().argmax(dim=1)
+    index = rows.nonzero().squeeze(1)
+    index = index[turn_at[index].argsort(stable=True)]
+    factors, order, turn_at = factors[index], order[index], turn_at[index]
     # Brightness, contrast and saturation blend an image with black, its mean gray and its gray.
-    # An image that does not change keeps all of itself: sweeps over memory without picking rows.
     blends = order[order != HUE].view(-1, 3)
-    keep = factors.gather(1, blends).where(rows[:, None], 1.0)
-    to_mean, to_gray = ((1 - keep) * (blends == kind) for kind in (CONTRAST, SATURATION))
-    shares = torch.stack([keep, to_mean, to_gray], dim=2).to(images.device)[..., None, None]
-    images.mul_(255)
-    for slot in range(4):
-        now = (rows & (order[:, slot] == HUE)).nonzero().squeeze(1)
-        turns = factors[now, HUE].to(images.device)[:, None, None]
-        now = now.to(images.device)
-        images.index_copy_(0, now, _turn_hue(images.index_select(0, now), turns).round_())
-        if slot < blends.shape[1]:
-            _blend_(images, *shares[:, slot].unbind(1))
-    images.div_(255)
+    own = factors.gather(1, blends)
+    to_mean, to_gray = ((1 - own) * (blends == kind) for kind in (CONTRAST, SATURATION))
+    shares = torch.stack([own, to_mean, to_gray])[..., None, None].to(images.device)
+    turns = factors[:, HUE, None, None].to(images.device)
+    index = index.to(images.device)
+    picked = images.index_select(0, index).add_(0.5 + ALMOST).floor_()  # halves go up, as Pillow's
+    times = torch.bincount(turn_at, minlength=4).tolist()
+    parts = zip(torch.split(picked, times), torch.split(turns, times), strict=True)
+    for time, (now, by) in enumerate(parts):
+        _turn_hue_(now, by)
+        if time < 3:
+            _blend_(picked, *shares[:, :, time])
+    images.index_copy_(0, index, picked)
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> None:
     """Gray in all three channels.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        images: (B, 3, H, W) float32 in [0, 255], changed in place.
         rows: (B,) bool on the CPU, which images change.
 
     Source: ITU-R 601, as Pillow's and torchvision's. Departure: none.
 
-    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> red = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1)
     >>> grayscale_(red, torch.tensor([True]))
     >>> red.flatten()
-    tensor([0.2989, 0.2989, 0.2989])
+    tensor([76.2195, 76.2195, 76.2195])
     """
     index = rows.nonzero().squeeze(1).to(images.device)
     images[index] = _luma(images[index])[:, None]
@@ -67,26 +72,26 @@ def solarize_(images: Tensor, rows: Tensor, threshold: float) -> None:
     """Inverts what is bright.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 1], changed in place.
+        images: (B, 3, H, W) float32 in [0, 255], changed in place.
         rows: (B,) bool on the CPU, which images change.
-        threshold: From where on a channel is inverted, in [0, 1].
+        threshold: From where on a channel is inverted, a share of 255 in [0, 1].
 
     Source: Pillow's ImageOps.solarize, whose 128 is 1/2 here. Departure: none.
 
-    >>> levels = torch.tensor([0.25, 0.5, 0.75]).view(1, 3, 1, 1)
+    >>> levels = torch.tensor([50.0, 128.0, 250.0]).view(1, 3, 1, 1)
     >>> solarize_(levels, torch.tensor([True]), 0.5)
     >>> levels.flatten()
-    tensor([0.2500, 0.5000, 0.2500])
+    tensor([ 50., 127.,   5.])
     """
     index = rows.nonzero().squeeze(1).to(images.device)
     picked = images[index]
-    images[index] = torch.where(picked < threshold, picked, 1 - picked)
+    images[index] = torch.where(picked < threshold * 255, picked, 255 - picked)
 
 
 def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:
     """Shares (B, 1, 1) of an image, of its mean gray and of its gray; they sum to 1 or less.
 
-    In [0, 255], and fractions are cut off, as Pillow does: whole grey levels come out.
+    Fractions are cut off, as Pillow does: whole grey levels come out.
     """
     luma = _luma(images)
     # Two means: torch may split one long sum in a way that depends on the batch size.
@@ -101,8 +106,8 @@ def _luma(images: Tensor) -> Tensor:
     return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def _turn_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """``images`` (B, 3, H, W) with the hue turned by ``turns`` (B, 1, 1); keeps HSV's S and V."""
+def _turn_hue_(images: Tensor, turns: Tensor) -> None:
+    """The hue turns by ``turns`` (B, 1, 1), HSV's S and V stay; to whole grey levels."""
     red, green, blue = images.unbind(1)
     low = torch.minimum(red, green).minimum(blue)
     chroma = torch.maximum(red, green).maximum(blue).sub_(low)
@@ -114,8 +119,6 @@ def _turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     hue.sub_(hue.round())
     # A colour is high within 1/6 of a turn of its own hue, low from 2/6 on, linear between.
     floor = low.sub_(chroma)
-    turned = torch.empty_like(images)
-    for plane, peak in zip(turned.unbind(1), (0, 1 / 3, -1 / 3), strict=True):
+    for plane, peak in zip((red, green, blue), (0, 1 / 3, -1 / 3), strict=True):
         torch.sub(hue, peak, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(floor, plane, sextant, out=plane)
-    return turned
+        torch.addcmul(floor, plane, sextant, out=plane).round_()

@@ -20,7 +20,7 @@ from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
 
 CROP_ATTEMPTS = 10
-CACHED_PIXELS = 2**18  # of one colour: more at a time leaves a CPU's cache and is slower
+CACHED_PIXELS = 2**19  # of one colour: more at a time leaves a CPU's cache and is slower
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,11 @@ class ViewParameters(NamedTuple):
         """The rows at ``index``, a slice or (M,) int64, in this order."""
         return ViewParameters(*(field[index] for field in self))
 
+    @staticmethod
+    def cat(parts: Sequence["ViewParameters"]) -> "ViewParameters":
+        """The rows of all ``parts``, one after the other."""
+        return ViewParameters(*map(torch.cat, zip(*parts, strict=True)))
+
 
 def draw_parameters(
     count: int, height: int, width: int, config: ViewConfig, generator: torch.Generator
@@ -241,7 +246,7 @@ def make_views(
     """
     step = max(1, CACHED_PIXELS // images[0, 0].numel()) if images.is_cpu else len(images)
     parts = [slice(begin, begin + step) for begin in range(0, len(images), step)]
-    shift, spread = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
+    shift, spread = (255 * torch.tensor(v)[:, None, None].to(images.device) for v in (mean, std))
     views = torch.empty(len(images), 3, config.size, config.size, device=images.device)
     for part in parts:
         made = _views(images[part], parameters.take(part), config)
@@ -250,16 +255,14 @@ def make_views(
 
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
-    """The views in [0, 1], (B, 3, S, S)."""
-    views = images / 255
+    """The views in grey levels, [0, 255], (B, 3, S, S)."""
+    views = images.float()
     with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
         if not config.crop_first:
             _recolour_(views, parameters)
         box, flip = parameters.box.to(views.device), parameters.flip.to(views.device)
         views = crop(views, box, flip, config.size, config.interpolation)
         if config.crop_first:
-            if config.jitter_probability > 0:  # which works on whole grey levels
-                views.mul_(255).round_().div_(255)
             _recolour_(views, parameters)
         blur_(views, parameters.blur, parameters.sigma, config.blur_sigma[1])
         solarize_(views, parameters.solarize, config.solarize_threshold)
@@ -267,7 +270,7 @@ def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Te
 
 
 def _recolour_(images: Tensor, parameters: ViewParameters) -> None:
-    """Jitter and gray in place, ``images`` (B, 3, H, W) in [0, 1]."""
+    """Jitter and gray in place, ``images`` (B, 3, H, W) in [0, 255]."""
     if parameters.jitter.any():
         jitter_(images, parameters.factors, parameters.order, parameters.jitter)
     grayscale_(images, parameters.grayscale)
