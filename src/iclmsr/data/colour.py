@@ -13,7 +13,7 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 255], changed in place.
+        images: (B, 3, H, W) float32 in [0, 255], changed in place; those in ``rows`` are whole.
         factors: (B, 4) float32 on the CPU: of brightness, contrast and saturation, >= 0; the turn
             of the hue, in [-1/2, 1/2].
         order: (B, 4) int64 on the CPU, columns of ``factors`` in the order they apply in.
@@ -40,7 +40,7 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     shares = torch.stack([own, to_mean, to_gray])[..., None, None].to(images.device)
     turns = factors[:, HUE, None, None].to(images.device)
     index = index.to(images.device)
-    picked = images.index_select(0, index).add_(0.5 + ALMOST).floor_()  # halves go up, as Pillow's
+    picked = images.index_select(0, index)
     times = torch.bincount(turn_at, minlength=4).tolist()
     parts = zip(torch.split(picked, times), torch.split(turns, times), strict=True)
     for time, (now, by) in enumerate(parts):
@@ -65,7 +65,8 @@ def grayscale_(images: Tensor, rows: Tensor) -> None:
     tensor([76.2195, 76.2195, 76.2195])
     """
     index = rows.nonzero().squeeze(1).to(images.device)
-    images[index] = _luma(images[index])[:, None]
+    gray = _luma(images.index_select(0, index))
+    images.index_copy_(0, index, gray[:, None].expand(-1, 3, -1, -1))
 
 
 def solarize_(images: Tensor, rows: Tensor, threshold: float) -> None:
@@ -84,8 +85,8 @@ def solarize_(images: Tensor, rows: Tensor, threshold: float) -> None:
     tensor([ 50., 127.,   5.])
     """
     index = rows.nonzero().squeeze(1).to(images.device)
-    picked = images[index]
-    images[index] = torch.where(picked < threshold * 255, picked, 255 - picked)
+    picked = images.index_select(0, index)
+    images.index_copy_(0, index, torch.where(picked < threshold * 255, picked, 255 - picked))
 
 
 def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iclmsr.data.backdrops import Background
-from iclmsr.data.colour import HUE, grayscale_, jitter_, solarize_
+from iclmsr.data.colour import ALMOST, HUE, grayscale_, jitter_, solarize_
 from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
 
@@ -263,6 +263,8 @@ def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Te
         box, flip = parameters.box.to(views.device), parameters.flip.to(views.device)
         views = crop(views, box, flip, config.size, config.interpolation)
         if config.crop_first:
+            whole = (views + (0.5 + ALMOST)).floor_()  # halves go up, as Pillow's
+            views = whole.where(parameters.jitter.to(views.device)[:, None, None, None], views)
             _recolour_(views, parameters)
         blur_(views, parameters.blur, parameters.sigma, config.blur_sigma[1])
         solarize_(views, parameters.solarize, config.solarize_threshold)
