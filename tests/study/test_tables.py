@@ -23,11 +23,13 @@ def test_four_settings(four_settings):
     found = cells(text)
     # 60, 61.5, 58: mean 59.83, sd 1.76; the other settings are shifted by -15, 10, -20
     assert found["SimCLR", "plain"][1:] == [
-        f"{value} ± 1.8 (3)" for value in ("59.8", "44.8", "69.8", "39.8")
+        *(f"{value} ± 1.8 (3)" for value in ("59.8", "44.8", "69.8", "39.8")),
+        "45.0 ± 0.0 (3)",  # (59.8 - 44.8) - (39.8 - 69.8)
     ]
     low, high = bootstrap_interval([2.0, 2.5, 3.0])
     expected = f"+2.5 [+{low:.1f}, +{high:.1f}], 3 : 0, p 0.250"
-    assert found["BYOL", "MSR less plain, points"][1:] == [expected] * 4
+    level = "+0.0 [+0.0, +0.0], 0 : 0, p 1.000"  # MSR adds to all four alike
+    assert found["BYOL", "MSR less plain, points"][1:] == [*[expected] * 4, level]
     assert "linear probe" in text
     assert "background of foregrounds: gray" in text
     assert cells(four_settings_table(four_settings, kind="knn"))["SimCLR", "plain"][1] == (

@@ -13,7 +13,7 @@ from iclmsr.encoders import LoadedEncoder
 from iclmsr.study.arms import arm
 from iclmsr.study.backgrounds import BackgroundsConfig, Judge, needed_images
 from iclmsr.study.cells import Cell, run_cells
-from iclmsr.study.measures import accuracy, interaction
+from iclmsr.study.measures import accuracy, interactions
 from iclmsr.study.rows import file_of
 
 KINDS: dict[str, Variant] = {"full": "original", "foreground": "only_fg"}
@@ -46,7 +46,7 @@ def four_settings(
     Returns:
         As :func:`iclmsr.study.cells.run_cells`; a row's ``train`` is what it was trained on, its
         ``results`` are by what it was tested on and classifier, top-1 in percent. Also
-        ``interactions``, see :func:`interactions`.
+        ``interactions``, see :func:`iclmsr.study.measures.interactions`.
 
     Raises:
         IclmsrError: No masks, or as :func:`iclmsr.study.cells.run_cells`.
@@ -78,44 +78,6 @@ def four_settings(
         about={"filler": settings.data.filler},
         say=say,
     )
-
-
-def interactions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The interaction term of every 2 x 2 table that is whole.
-
-    Args:
-        rows: Of the four settings.
-
-    Returns:
-        For each base method, arm and seed with a run on either kind of images: these three, and by
-        classifier :func:`iclmsr.study.measures.interaction` in points.
-
-    Source: ICL-MSR, section 1, for the table. Departure: the term is ours.
-
-    >>> kinds = {"full": (90.0, 60.0), "foreground": (50.0, 80.0)}
-    >>> rows = [
-    ...     {"base": "byol", "arm": "msr", "seed": 0, "train": train,
-    ...      "results": {"full": {"knn": a}, "foreground": {"knn": b}}}
-    ...     for train, (a, b) in kinds.items()
-    ... ]
-    >>> interactions(rows)
-    [{'base': 'byol', 'arm': 'msr', 'seed': 0, 'knn': 60.0}]
-    """
-    tables: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        key = (row["base"], row["arm"], row["seed"])
-        tables.setdefault(key, {})[row["train"]] = row["results"]
-    return [
-        {
-            **dict(zip(("base", "arm", "seed"), key, strict=True)),
-            **{
-                kind: interaction(*(table[a][b][kind] for a in KINDS for b in KINDS))
-                for kind in table["full"]["full"]
-            },
-        }
-        for key, table in tables.items()
-        if table.keys() == KINDS.keys()
-    ]
 
 
 def _judge(

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers that say how much predictions depend on the background."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
+
+TRAINED = ("full", "foreground")
+"""What encoders of the four settings are trained and tested on."""
 
 
 class Interval(NamedTuple):
@@ -111,6 +114,44 @@ def interaction(
     60.0
     """
     return (full_full - full_foreground) - (foreground_full - foreground_foreground)
+
+
+def interactions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The interaction term of every 2 x 2 table that is whole.
+
+    Args:
+        rows: Of the four settings.
+
+    Returns:
+        For each base method, arm and seed with a run on either kind of images: these three, and by
+        classifier :func:`interaction` in points.
+
+    Source: ICL-MSR, section 1, for the table. Departure: the term is ours.
+
+    >>> kinds = {"full": (90.0, 60.0), "foreground": (50.0, 80.0)}
+    >>> rows = [
+    ...     {"base": "byol", "arm": "msr", "seed": 0, "train": train,
+    ...      "results": {"full": {"knn": a}, "foreground": {"knn": b}}}
+    ...     for train, (a, b) in kinds.items()
+    ... ]
+    >>> interactions(rows)
+    [{'base': 'byol', 'arm': 'msr', 'seed': 0, 'knn': 60.0}]
+    """
+    tables: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["base"], row["arm"], row["seed"])
+        tables.setdefault(key, {})[row["train"]] = row["results"]
+    return [
+        {
+            **dict(zip(("base", "arm", "seed"), key, strict=True)),
+            **{
+                kind: interaction(*(table[a][b][kind] for a in TRAINED for b in TRAINED))
+                for kind in table["full"]["full"]
+            },
+        }
+        for key, table in tables.items()
+        if table.keys() == set(TRAINED)
+    ]
 
 
 def by_classifier(

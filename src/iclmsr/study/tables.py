@@ -6,6 +6,7 @@ from statistics import fmean, median
 from typing import Any
 
 from iclmsr.study.figures import SETTINGS
+from iclmsr.study.measures import interactions
 from iclmsr.study.rows import (
     REFERENCE,
     Kind,
@@ -53,6 +54,9 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
     heads = [
         f"{number}: {train} → {test}, %" for number, (train, test) in enumerate(SETTINGS, start=1)
     ]
+    contrasts: dict[tuple[str, str], dict[int, float]] = {}
+    for one in interactions(rows):
+        contrasts.setdefault((one["base"], one["arm"]), {})[one["seed"]] = one[kind]
     lines = []
     for base in bases_of(rows):
         arms = arms_of(rows, base)
@@ -61,6 +65,7 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
                 value_cell(by_seed(rows, ("results", test, kind), base=base, arm=arm, train=train))
                 for train, test in SETTINGS
             ]
+            cells.append(value_cell(contrasts.get((base, arm), {})))
             lines.append([base_label(base), arm_label(arm), *cells])
         for arm in others_of(arms, REFERENCE) if REFERENCE in arms else ():
             cells = [
@@ -69,9 +74,13 @@ def four_settings_table(study: Mapping[str, Any], *, kind: Kind = "linear") -> s
                 )
                 for train, test in SETTINGS
             ]
+            ours, theirs = (contrasts.get((base, name), {}) for name in (arm, REFERENCE))
+            both = ours.keys() & theirs.keys()
+            cells.append(difference_cell(paired(ours, theirs) if both else None))
             lines.append([base_label(base), f"{arm_label(arm)} less plain, points", *cells])
     filler = f"; background of foregrounds: {study['filler']}" if "filler" in study else ""
     caption = f"Top-1 accuracy, {judged_by(study, kind)}, trained on → tested on{filler}."
+    heads.append("interaction (1 - 2) - (4 - 3), points")
     return f"{caption}\n\n{markdown(['base', 'arm', *heads], lines)}"
 
 
