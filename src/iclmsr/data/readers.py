@@ -99,8 +99,18 @@ def _read(
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
     on_disk = stays_on_disk(config.resident, _size(listing, masks, config, draw))
     check_decoder(config.decoder, on_disk=on_disk)
-    made: Callable[..., ImageSet | FileSet] = FileSet if on_disk else read_images
-    return made(
+    return _made(FileSet if on_disk else read_images, listing, masks, config, draw)
+
+
+def _made(
+    make: Callable[..., ImageSet | FileSet],
+    listing: Listing,
+    masks: Tree | None,
+    config: DataConfig,
+    draw: Draw,
+) -> ImageSet | FileSet:
+    """The images of a listing, in memory or on disk."""
+    return make(
         listing,
         image_size=config.image_size,
         on_corrupt=config.on_corrupt,
@@ -149,7 +159,7 @@ def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     return tree.below(MASKS) if MASKS in tree.folders() else tree
 
 
-def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
+def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """A data set on Hugging Face's hub, or local files that its package reads."""
     known, columns = _on_disk(config, split), Columns(config)
     check_decoder(config.decoder, on_disk=False)
@@ -161,14 +171,7 @@ def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet:
             f"take {size:,} bytes: pass --data.resident memory, or fewer with --data.limit or "
             "--data.image-size"
         )
-    return read_images(
-        listing,
-        image_size=config.image_size,
-        on_corrupt=config.on_corrupt,
-        draw=draw,
-        masks=masks,
-        decoder=config.decoder,
-    )
+    return _made(read_images, listing, masks, config, draw)
 
 
 def _apart_of(masks: Tree, tree: Tree) -> tuple[str, ...]:
