@@ -48,6 +48,10 @@ def test_an_unfinished_study(four_settings):
     assert "BYOL | plain" not in four_settings_table(four_settings)
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert difference_cell(paired({0: 60.0}, {0: 60.01})).startswith("+0.0, ")
+
+
 def test_comparison(comparison):
     text = comparison_table(comparison, wanted=("original", "bg_gap", "swap_cosine"))
     simclr, byol = text.split("**BYOL**")

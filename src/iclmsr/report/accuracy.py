@@ -131,7 +131,7 @@ def against_paper(groups: Sequence[Group]) -> Html:
         cells: list[object] = []
         for kind, theirs in (("linear", known.linear), ("knn", known.knn)):
             ours = one.scores(kind) if kind == "linear" or one.judgement.k == 5 else []
-            gap = f"{fmean(ours) - theirs:+.2f}" if ours else None
+            gap = f"{fmean(ours) - theirs:+z.2f}" if ours else None
             cells += [spread(ours), f"{theirs:.2f}", gap]
         settings = flat(config)
         encoder = f"{settings.get('encoder.name', '')}, width {settings.get('encoder.width', '')}"

@@ -60,7 +60,7 @@ def _words(line: Mapping[str, Any]) -> list[object]:
     words = [line["row"]["title"], line["protocol"], seeds or "", epochs or ""]
     for figure in (line[name] for name in FIGURES):
         ours = figure["values"]
-        gap = f"{figure['difference']:+.2f}" if ours else ""
+        gap = f"{figure['difference']:+z.2f}" if ours else ""
         words += [f"{figure['paper']:.2f}", spread(ours) if ours else "", gap]
     return words
 
@@ -71,7 +71,7 @@ def _gains(value: Mapping[str, Any]) -> list[Html]:
     for gain in value["gains"]:
         words = [gain["dataset"], gain["method"], gain["protocol"], len(gain["seeds"])]
         for figure in (gain[name] for name in FIGURES):
-            words += [f"{figure['paper']:+.2f}", _signed(figure["values"])]
+            words += [f"{figure['paper']:+z.2f}", _signed(figure["values"])]
         rows.append(words)
     head = ["data set", "method", "protocol", "seeds", "linear paper", "ours", "5-nn paper", "ours"]
     return [table("With MSR minus without, paired by seed", head, rows)] if rows else []

@@ -199,7 +199,7 @@ def ours(figure: Figure) -> str:
 
 def _signed(value: float | None) -> str:
     """A difference with its sign."""
-    return "" if value is None else f"{value:+.2f}"
+    return "" if value is None else f"{value:+z.2f}"
 
 
 def _gain_words(gain: Gain) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def _gain_words(gain: Gain) -> tuple[str, ...]:
     words = [gain.dataset, TITLES[gain.method], gain.protocol, str(len(gain.seeds))]
     for figure in (gain.linear, gain.knn):
         spread = "" if figure.sd is None else f" ± {figure.sd:.2f}"
-        words += [f"{figure.paper:+.2f}", _signed(figure.mean) + spread]
+        words += [f"{figure.paper:+z.2f}", _signed(figure.mean) + spread]
     return tuple(words)
 
 

@@ -153,7 +153,7 @@ def _differences(
         )
         values = list(found.differences.values())
         seeds(axes, values, spread(place + 0.24, len(values), 0.1), size=2.8)
-        text = f"{found.mean:+.1f}" if quantity.unit else f"{found.mean:+.3f}"
+        text = f"{found.mean:+z.1f}" if quantity.unit else f"{found.mean:+z.3f}"
         axes.annotate(
             text,
             (found.mean, place),

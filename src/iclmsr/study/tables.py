@@ -258,10 +258,10 @@ def difference_cell(found: Paired | None, quantity: Quantity | None = None) -> s
     if found is None:
         return "-"
     digits = _digits(quantity)
-    text = f"{found.mean:+.{digits}f}"
+    text = f"{found.mean:+z.{digits}f}"
     if found.interval is not None:
         low, high = found.interval
-        text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+        text += f" [{low:+z.{digits}f}, {high:+z.{digits}f}]"
     p = f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
     return f"{text}, {found.more} : {found.less}, {p}"
 
