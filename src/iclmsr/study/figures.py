@@ -160,9 +160,7 @@ def base_against_msr(study: Mapping[str, Any], *, kind: Kind = "linear") -> Figu
             text = base_label(base)
             if found is not None:
                 ends_text = (
-                    ""
-                    if found.interval is None
-                    else "\n[{:+z.1f}, {:+z.1f}]".format(*found.interval)
+                    "" if found.interval is None else "\n[{:+.1f}, {:+.1f}]".format(*found.interval)
                 )
                 text += f"\n{found.mean:+z.1f} points{ends_text}"
             labels.append(text)

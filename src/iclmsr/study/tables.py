@@ -260,8 +260,8 @@ def difference_cell(found: Paired | None, quantity: Quantity | None = None) -> s
     digits = _digits(quantity)
     text = f"{found.mean:+z.{digits}f}"
     if found.interval is not None:
-        low, high = found.interval
-        text += f" [{low:+z.{digits}f}, {high:+z.{digits}f}]"
+        low, high = found.interval  # a bound of -0.0 lies below 0
+        text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     p = f"p {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
     return f"{text}, {found.more} : {found.less}, {p}"
 
