@@ -28,7 +28,6 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     >>> gray.flatten().tolist()
     [150.0, 150.0, 150.0]
     """
-    # Sorted by when their hue turns, the images that turn at one time lie side by side.
     turn_at = (order == HUE).int().argmax(dim=1)
     index = rows.nonzero().squeeze(1)
     index = index[turn_at[index].argsort(stable=True)]
@@ -41,12 +40,13 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor, rows: Tensor) -> Non
     turns = factors[:, HUE, None, None].to(images.device)
     index = index.to(images.device)
     picked = images.index_select(0, index)
-    times = torch.bincount(turn_at, minlength=4).tolist()
-    parts = zip(torch.split(picked, times), torch.split(turns, times), strict=True)
-    for time, (now, by) in enumerate(parts):
-        _turn_hue_(now, by)
-        if time < 3:
-            _blend_(picked, *shares[:, :, time])
+    # All hues turn at once: the blends that an image has before that come first, the rest after it.
+    later = torch.bincount(turn_at, minlength=4).cumsum(0).tolist()[:3]
+    for k, first in enumerate(later):
+        _blend_(picked[first:], *shares[:, first:, k])
+    _turn_hue_(picked, turns)
+    for k, end in enumerate(later):
+        _blend_(picked[:end], *shares[:, :end, k])
     images.index_copy_(0, index, picked)
 
 
@@ -119,7 +119,7 @@ def _turn_hue_(images: Tensor, turns: Tensor) -> None:
     hue.copysign_(green - blue).add_(turns)
     hue.sub_(hue.round())
     # A colour is high within 1/6 of a turn of its own hue, low from 2/6 on, linear between.
+    peaks = torch.arange(3, device=images.device)[:, None, None] / 3
+    torch.sub(hue[:, None], peaks, out=images).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
     floor = low.sub_(chroma)
-    for plane, peak in zip((red, green, blue), (0, 1 / 3, -1 / 3), strict=True):
-        torch.sub(hue, peak, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(floor, plane, sextant, out=plane).round_()
+    torch.addcmul(floor[:, None], images, sextant[:, None], out=images).round_()
