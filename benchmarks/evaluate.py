@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
+from iclmsr.devices import keep_freed_memory
 from iclmsr.evaluate.features import Features
 from iclmsr.evaluate.knn import knn_votes
 from iclmsr.evaluate.linear_probe import fit
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--spectra", nargs="+", default=["steep", "round"])
     parser.add_argument("--skip", nargs="*", default=[], choices=["probe", "logistic", "knn"])
     args = parser.parse_args()
+    keep_freed_memory()  # as evaluation does; scikit-learn has it, too
     print(
         f"{args.images:,} x {WIDTH} features, {CLASSES} classes, {args.queries:,} queries; "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; {args.rounds} rounds; "

@@ -14,7 +14,7 @@ from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.sources import open_split
-from iclmsr.devices import choose_device
+from iclmsr.devices import choose_device, keep_freed_memory
 from iclmsr.encoders import LoadedEncoder
 from iclmsr.errors import IclmsrError
 from iclmsr.evaluate.accuracy import confusion, per_class, topk_accuracy
@@ -236,6 +236,7 @@ def features_of(
     With an ``identity``, which no other encoder has, they are kept in the cache and taken from
     there the next time.
     """
+    keep_freed_memory()
     mean, std = config.data.mean, config.data.std
     if encoder is None:
         if isinstance(images, FileSet):

@@ -33,7 +33,7 @@ class Neighbours(NamedTuple):
     distances: Tensor
 
 
-def knn_votes(train: Features, test: Features, *, k: int = 5, chunk_bytes: int = 2**24) -> Tensor:
+def knn_votes(train: Features, test: Features, *, k: int = 5, chunk_bytes: int = 2**26) -> Tensor:
     """How many of the k nearest training images each class has, for every test image.
 
     Neighbours are ranked by the Euclidean distance of the raw features in float64, equal
@@ -92,7 +92,7 @@ def knn(train: Features, test: Features, *, k: int = 5) -> dict[str, float]:
 
 
 def neighbours(
-    train: Features, test: Features, *, k: int, chunk_bytes: int = 2**24
+    train: Features, test: Features, *, k: int, chunk_bytes: int = 2**26
 ) -> Iterator[Neighbours]:
     """The k nearest training images of every test image, some test images at a time.
 
