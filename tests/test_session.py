@@ -6,9 +6,10 @@ import torch
 
 from iclmsr import checkpoint
 from iclmsr.config import CheckpointConfig, MSRConfig, PretrainConfig
-from iclmsr.data.sources import DataConfig
+from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig
 from iclmsr.data.views import ViewConfig
+from iclmsr.evaluate import EvaluateConfig, features_of
 from iclmsr.health import summary
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
@@ -73,3 +74,13 @@ def test_summary_keeps_few_of_many():
     step = 1000 / 3999
     assert found["distance"] == pytest.approx(step * ((3 + 2 * 4 + 9) / 6) ** 0.5, abs=1e-6)
     assert summary(torch.rand(1, 5))["distance"] == 0
+
+
+def test_training_and_evaluation_on_a_cpu_keep_freed_memory(tmp_path, monkeypatch):
+    kept = []
+    for module in ("session", "evaluate.judge"):
+        monkeypatch.setattr(f"iclmsr.{module}.keep_freed_memory", lambda m=module: kept.append(m))
+    pretrain(TINY, tmp_path / "run")
+    assert kept == ["session"]
+    features_of(None, load(TINY.data, "test"), EvaluateConfig(data=TINY.data))
+    assert kept == ["session", "evaluate.judge"]

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from grids import example, grid
+from grids import example, grid, run
 
 from iclmsr.reproduce.cells import ROWS
 from iclmsr.reproduce.summary import summarize
@@ -70,6 +70,11 @@ def test_markdown():
     assert "| BYOL |  |  |  | 91.73 |  |  | 89.45 |  |  |" in text
     for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    text = FORMATS["markdown"](summarize(grid(run("simclr", 0, 91.799, 88.419))))
+    assert "| 91.80 | 91.80 | +0.00 | 88.42 | 88.42 | +0.00 |" in text
 
 
 def test_csv_holds_numbers_in_full():

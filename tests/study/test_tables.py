@@ -37,6 +37,15 @@ def test_four_settings(four_settings):
     )
 
 
+def test_what_msr_does_to_the_interaction(four_settings):
+    for row in four_settings["rows"]:
+        if (row["arm"], row["train"]) == ("msr", "full"):
+            row["results"]["foreground"]["linear"] += 4.0  # a smaller drop, by 4 points
+    found = cells(four_settings_table(four_settings))
+    assert found["SimCLR", "MSR"][-1] == "41.0 ± 0.0 (3)"
+    assert found["SimCLR", "MSR less plain, points"][-1] == "-4.0 [-4.0, -4.0], 0 : 3, p 0.250"
+
+
 def test_an_unfinished_study(four_settings):
     four_settings["rows"] = [
         row for row in four_settings["rows"] if row["arm"] == "msr" or row["seed"] == 1
