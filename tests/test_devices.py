@@ -14,8 +14,9 @@ from iclmsr.devices import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        steps = [torch.ones(2**20 * mebi // 4) for mebi in (3, 9, 40)]
-        del steps
+        for mebi in (3, 9, 40):
+            made = torch.ones(2**20 * mebi // 4)
+            del made
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = faults()
