@@ -24,41 +24,39 @@ def crop(
     """Boxes cut out, resized and mirrored.
 
     Args:
-        images: (B, 3, H, W) float32 in [0, 255].
+        images: (C, B, H, W) float32 in [0, 255].
         box: (B, 4) int64 on the images' device: top, left, height and width in pixels.
         flip: (B,) bool on the images' device, which results are mirrored left to right.
         size: Height and width of a result, S, pixels.
         interpolation: PIL's filter, with antialiasing.
 
     Returns:
-        (B, 3, S, S) float32 in [0, 255].
+        (C, B, S, S) float32 in [0, 255].
 
     Source: Pillow's resize, which cuts off what is not in [0, 255] after each axis. Departure: no
     rounding in between.
 
-    >>> image = torch.tensor([0.0, 50.0, 100.0, 200.0]).expand(1, 3, 4, 4)
+    >>> image = torch.tensor([0.0, 50.0, 100.0, 200.0]).expand(3, 1, 4, 4)
     >>> box, flip = torch.tensor([[0, 0, 4, 4]]), torch.tensor([True])
     >>> crop(image, box, flip, 2, "bilinear")[0, 0, 0]
     tensor([135.7143,  35.7143])
     """
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
     top, left, tall, wide = box.unbind(1)
     rows = resample_matrix(top, tall, height, size, interpolation)
     columns = resample_matrix(left, wide, width, size, interpolation, flip).mT
     # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
-    cut = torch.bmm(images.reshape(count, channels * height, width), columns).clamp_(0, 255)
-    cut = cut.view(count, channels, height, size)
-    result = cut.new_empty(channels, count, size, size)  # joining planes afterwards costs a copy
-    for plane, out in zip(cut.unbind(1), result, strict=True):
-        torch.bmm(rows, plane, out=out)
-    return result.clamp_(0, 255).transpose(0, 1)
+    result = images.new_empty(*images.shape[:2], size, size)
+    for plane, out in zip(images, result, strict=True):
+        torch.bmm(rows, torch.bmm(plane, columns).clamp_(0, 255), out=out)
+    return result.clamp_(0, 255)
 
 
 def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
     """Gaussian blur; pixels at the edge are repeated beyond it, as Pillow does.
 
     Args:
-        images: (B, 3, S, S) float32 in [0, 255], changed in place.
+        images: (C, B, S, S) float32 in [0, 255], changed in place.
         rows: (B,) bool on the CPU, which images are blurred.
         sigma: (B,) float32 on the CPU, standard deviations in pixels, in (0, largest].
         largest: See :func:`blur_matrix`.
@@ -68,7 +66,7 @@ def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
         return
     blur = blur_matrix(sigma[index].to(images.device), images.shape[-1], largest)
     index = index.to(images.device)
-    for plane in images.unbind(1):
+    for plane in images:
         blurred = torch.bmm(torch.bmm(blur, plane.index_select(0, index)), blur.mT)
         plane.index_copy_(0, index, blurred.clamp_(max=255))
 

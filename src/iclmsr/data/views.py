@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iclmsr.data.backdrops import Background
-from iclmsr.data.colour import ALMOST, HUE, grayscale_, jitter_, solarize_
+from iclmsr.data.colour import ALMOST, HUE, grayscale_, hue_step, jitter_, solarize_
 from iclmsr.data.resample import KERNELS, blur_, crop
 from iclmsr.errors import IclmsrError
 
@@ -141,9 +141,9 @@ class ViewParameters(NamedTuple):
     sigma: Tensor
     solarize: Tensor
 
-    def take(self, index: Tensor | slice) -> "ViewParameters":
-        """The rows at ``index``, a slice or (M,) int64, in this order."""
-        return ViewParameters(*(field[index] for field in self))
+    def take(self, index: Tensor) -> "ViewParameters":
+        """The rows at ``index``, (M,) int64, in this order."""
+        return ViewParameters(*(field.index_select(0, index) for field in self))
 
     @staticmethod
     def cat(parts: Sequence["ViewParameters"]) -> "ViewParameters":
@@ -245,26 +245,33 @@ def make_views(
     tensor([1.])
     """
     step = max(1, CACHED_PIXELS // images[0, 0].numel()) if images.is_cpu else len(images)
-    parts = [slice(begin, begin + step) for begin in range(0, len(images), step)]
-    shift, spread = (255 * torch.tensor(v)[:, None, None].to(images.device) for v in (mean, std))
+    shift, spread = ((255 * torch.tensor(v)).tolist() for v in (mean, std))
+    turn = hue_step(parameters.order).where(parameters.jitter, len(config.jitter))
     views = torch.empty(len(images), 3, config.size, config.size, device=images.device)
-    for part in parts:
-        made = _views(images[part], parameters.take(part), config)
-        torch.sub(made, shift, out=views[part]).div_(spread)
+    index = torch.arange(len(images))
+    for rows, part in zip(torch.split(index, step), torch.split(views, step), strict=True):
+        # Jittered images lie together, in the order in which their hues turn, until they are views.
+        order = turn[rows].argsort(stable=True)
+        back, rows = order.argsort().to(images.device), rows[order]
+        made = _views(images.index_select(0, rows.to(images.device)), parameters.take(rows), config)
+        for plane, low, unit, out in zip(made, shift, spread, part.unbind(1), strict=True):
+            torch.index_select(plane.sub_(low).div_(unit), 0, back, out=out)
     return views
 
 
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
-    """The views in grey levels, [0, 255], (B, 3, S, S)."""
-    views = images.float()
+    """The views in grey levels, (3, B, S, S) in [0, 255]; jittered images come first."""
+    count, channels, height, width = images.shape
+    views = torch.empty(channels, count, height, width, device=images.device)
+    views.copy_(images.transpose(0, 1))
     with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
         if not config.crop_first:
             _recolour_(views, parameters)
         box, flip = parameters.box.to(views.device), parameters.flip.to(views.device)
         views = crop(views, box, flip, config.size, config.interpolation)
         if config.crop_first:
-            whole = (views + (0.5 + ALMOST)).floor_()  # halves go up, as Pillow's
-            views = whole.where(parameters.jitter.to(views.device)[:, None, None, None], views)
+            jittered = views[:, : int(parameters.jitter.sum())]
+            jittered.add_(0.5 + ALMOST).floor_()  # halves go up, as Pillow's
             _recolour_(views, parameters)
         blur_(views, parameters.blur, parameters.sigma, config.blur_sigma[1])
         solarize_(views, parameters.solarize, config.solarize_threshold)
@@ -272,7 +279,8 @@ def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Te
 
 
 def _recolour_(images: Tensor, parameters: ViewParameters) -> None:
-    """Jitter and gray in place, ``images`` (B, 3, H, W) in [0, 255]."""
-    if parameters.jitter.any():
-        jitter_(images, parameters.factors, parameters.order, parameters.jitter)
+    """Jitter and gray in place, ``images`` (3, B, H, W) in [0, 255]; jittered ones come first."""
+    count = int(parameters.jitter.sum())
+    if count:
+        jitter_(images[:, :count], parameters.factors[:count], parameters.order[:count])
     grayscale_(images, parameters.grayscale)

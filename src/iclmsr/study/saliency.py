@@ -58,8 +58,7 @@ def saliency_maps(
     for number in range(count):
         draw = generator(seed, "saliency", number)
         parameters = draw_parameters(len(images), height, width, config, draw)
-        for begin in range(0, len(images), BATCH):
-            part = slice(begin, begin + BATCH)
+        for part in torch.split(torch.arange(len(images)), BATCH):
             own = images.images[part]
             first = (own.float() / 255 - shift) / scale
             second = make_views(
