@@ -108,7 +108,8 @@ def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:
     # Two means: torch may split one long sum in a way that depends on the batch size.
     average = luma.mean(2, keepdim=True).mean(1, keepdim=True).mul_(mean)
     other = luma.mul_(gray).add_(average.add_(ALMOST))
-    torch.addcmul(other, images, own, out=images).clamp_(0, 255).floor_()
+    for plane in images:
+        torch.addcmul(other, plane, own, out=plane).clamp_(0, 255).floor_()
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ def _turn_hue_(images: Tensor, turns: Tensor) -> None:
     hue.copysign_(green - blue).add_(turns)
     hue.sub_(hue.round())
     # A colour is high within 1/6 of a turn of its own hue, low from 2/6 on, linear between.
-    peaks = torch.arange(3, device=images.device)[:, None, None, None] / 3
-    torch.sub(hue, peaks, out=images).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
     floor = low.sub_(chroma)
-    torch.addcmul(floor, images, sextant, out=images).round_()
+    for k, plane in enumerate(images):
+        torch.sub(hue, k / 3, out=plane).abs_().sub_(0.5).abs_().clamp_(1 / 6, 2 / 6)
+        torch.addcmul(floor, plane, sextant, out=plane).round_()

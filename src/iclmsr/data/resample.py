@@ -48,8 +48,8 @@ def crop(
     # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
     result = images.new_empty(*images.shape[:2], size, size)
     for plane, out in zip(images, result, strict=True):
-        torch.bmm(rows, torch.bmm(plane, columns).clamp_(0, 255), out=out)
-    return result.clamp_(0, 255)
+        torch.bmm(rows, torch.bmm(plane, columns).clamp_(0, 255), out=out).clamp_(0, 255)
+    return result
 
 
 def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
