@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import os
+import pickle
 import sys
 from dataclasses import replace
 
@@ -15,9 +16,13 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from PIL import Image
 
 from iclmsr import cli
+from iclmsr.data import feed as feed_module
 from iclmsr.data import rows
 from iclmsr.data.check import check
+from iclmsr.data.feed import feed_of
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.found import guess
+from iclmsr.data.images import ImageSet
 from iclmsr.data.places import absolute
 from iclmsr.data.sample import draw_sample
 from iclmsr.data.sources import DataConfig, load, open_split, prepare
@@ -450,16 +455,102 @@ def test_prepared_images_are_the_same_and_changed_files_are_noticed(plain, monke
         assert numbers(load(plain, "train")) == [6, 7, 8]
 
 
-def test_images_in_columns_do_not_stay_on_disk(plain, monkeypatch):
-    message = r"images in columns are decoded into memory, these take 1,152 bytes: pass .*"
-    with pytest.raises(IclmsrError, match=rf"^data\.resident disk: {message}$"):
-        open_split(replace(plain, resident="disk"), "pretrain")
-    assert len(open_split(plain, "pretrain")) == 6
+def on_disk(config, **values):
+    return open_split(replace(config, resident="disk", **values), "pretrain")
+
+
+def fetched(files, *index, workers=0):
+    """Images and masks, if there are any, at these places: by worker processes if there are any."""
+    index = torch.tensor(index or range(len(files)))
+    with feed_of(files, torch.device("cpu"), workers) as feed:
+        feed.expect([index])
+        found = feed.fetch(index) if files.masks is None else feed.fetch_masked(index)
+        assert (feed.loader is not None) == (workers > 0)
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_stay_on_disk_are_the_same(plain, workers, monkeypatch):
+    held, files = load(plain, "pretrain"), on_disk(plain)
+    assert isinstance(files, FileSet)
+    assert (files.classes, files.labels.tolist()) == (held.classes, held.labels.tolist())
+    if workers:
+        monkeypatch.setattr(feed_module, "decode", None)  # the workers have their own
+        monkeypatch.setattr(feed_module, "PIECE", 2)
+    assert torch.equal(fetched(files, 4, 1, 4, 0, 5, workers=workers), held.images[[4, 1, 4, 0, 5]])
+    few = on_disk(plain, limit=3, seed=2)
+    held = load(replace(plain, limit=3, seed=2), "pretrain")
+    assert torch.equal(fetched(few, workers=workers), held.images)
+
+
+def test_columns_stay_on_disk_if_they_are_large(plain, monkeypatch):
+    assert isinstance(open_split(plain, "pretrain"), ImageSet)
     monkeypatch.setattr("iclmsr.data.file_set.machine_memory", lambda: 4 * 1152 - 1)
-    with pytest.raises(IclmsrError, match=rf"^data\.resident auto: {message}$"):
-        open_split(plain, "pretrain")
-    assert len(open_split(replace(plain, limit=5), "pretrain")) == 5
-    assert len(open_split(replace(plain, resident="memory"), "pretrain")) == 6
+    assert isinstance(open_split(plain, "pretrain"), FileSet)
+    assert isinstance(open_split(replace(plain, limit=5), "pretrain"), ImageSet)
+    assert isinstance(open_split(replace(plain, resident="memory"), "pretrain"), ImageSet)
+
+
+def test_masks_and_paths_that_stay_on_disk(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    paths = [str(tmp_path / f"{number}.png") for number in (1, 0, 2)]
+    columns = {"picture": paths, "mask": cells(png(7), png(8), png(9))}
+    config = write(tmp_path / "set.parquet", columns, picture=Value("string"), mask=PICTURE)
+    config = replace(config, image_column="picture")
+    files, held = on_disk(config), load(config, "pretrain")
+    for workers in (0, 2):
+        found = fetched(files, workers=workers)
+        assert torch.equal(found.images, held.images)
+        assert torch.equal(found.masks, held.masks)
+    before = files.fingerprint()
+    (tmp_path / "1.png").write_bytes(png(1) + b"more")
+    assert on_disk(config).fingerprint() != before
+    (tmp_path / "1.png").unlink()
+    assert on_disk(config).fingerprint() != before  # and no error yet
+
+
+@pytest.mark.parametrize("spoilt", [png(1)[:-40], b"", None])
+def test_damage_on_disk_is_met_when_it_is_read(tmp_path, spoilt):
+    columns = {"image": cells(png(0), spoilt, png(2))}
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE)
+    files = on_disk(config)
+    files.fingerprint()
+    row = r"row 1 of column 'image' of .*/set\.parquet, split train"
+    with pytest.raises(IclmsrError, match=rf"^{row} does not decode \(.*--data\.on-corrupt skip"):
+        fetched(files)
+    files = on_disk(config, on_corrupt="skip")
+    with pytest.warns(UserWarning, match=rf"^{row} does not decode .*: row 2 of .* its place$"):
+        found = fetched(files)
+    assert torch.equal(found, torch.stack([pixels_of(png(number)) for number in (0, 2, 2)]))
+
+
+def test_a_set_on_disk_is_known_by_rows_sizes_and_labels(plain, tmp_path):
+    known = on_disk(plain).fingerprint()
+    moved = tmp_path / "elsewhere" / "other.parquet"
+    moved.parent.mkdir()
+    moved.write_bytes(plain.root.read_bytes())
+    assert on_disk(replace(plain, root=moved)).fingerprint() == known
+    assert on_disk(plain, limit=5).fingerprint() != known
+    assert on_disk(plain, labels=False).fingerprint() != known
+    columns = {"image": cells(*map(png, range(5)), png(5) + b"x"), "label": [0, 1, 0, 1, 0, 1]}
+    assert on_disk(write(moved, columns, image=PICTURE, label=AB)).fingerprint() != known
+
+
+def test_sizes_are_known_without_reading(plain, monkeypatch):
+    files = on_disk(plain)
+    monkeypatch.setattr(rows, "_content", lambda cell: pytest.fail("read"))
+    sizes = [files.tree.reader(name).size for name in files.files]
+    assert sizes == [len(png(number)) for number in range(6)]
+
+
+def test_another_process_opens_the_rows_once(plain):
+    files = on_disk(plain)
+    pieces = [files.tasks(torch.tensor([2, row])) for row in (0, 1)]
+    first, second = (pickle.loads(pickle.dumps(piece)) for piece in pieces)
+    assert first[0].image.rows is not files.tree
+    assert first[0].image.rows is second[1].image.rows
+    assert [task.image() for task in (*first, *second)] == [png(n) for n in (2, 0, 2, 1)]
 
 
 def test_check_looks_at_every_row(tmp_path, capsys):

@@ -97,19 +97,16 @@ def _read(
     known = split_in(tree, split, rules) or _on_disk(config, split)
     listing = listed(tree, known, rules)
     listing = replace(listing, backgrounds=read_backgrounds(tree, listing.files))
-    on_disk = stays_on_disk(config.resident, _size(listing, masks, config, draw))
-    check_decoder(config.decoder, on_disk=on_disk)
-    return _made(FileSet if on_disk else read_images, listing, masks, config, draw)
+    return _opened(listing, masks, config, draw)
 
 
-def _made(
-    make: Callable[..., ImageSet | FileSet],
-    listing: Listing,
-    masks: Tree | None,
-    config: DataConfig,
-    draw: Draw,
+def _opened(
+    listing: Listing, masks: Tree | None, config: DataConfig, draw: Draw
 ) -> ImageSet | FileSet:
     """The images of a listing, in memory or on disk."""
+    on_disk = stays_on_disk(config.resident, _size(listing, masks, config, draw))
+    check_decoder(config.decoder, on_disk=on_disk)
+    make: Callable[..., ImageSet | FileSet] = FileSet if on_disk else read_images
     return make(
         listing,
         image_size=config.image_size,
@@ -162,16 +159,7 @@ def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
 def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:
     """A data set on Hugging Face's hub, or local files that its package reads."""
     known, columns = _on_disk(config, split), Columns(config)
-    check_decoder(config.decoder, on_disk=False)
-    listing, masks = columns.listing(known), columns.masks_of(known)
-    size = _size(listing, masks, config, draw)
-    if stays_on_disk(config.resident, size):
-        raise IclmsrError(
-            f"data.resident {config.resident}: images in columns are decoded into memory, these "
-            f"take {size:,} bytes: pass --data.resident memory, or fewer with --data.limit or "
-            "--data.image-size"
-        )
-    return _made(read_images, listing, masks, config, draw)
+    return _opened(columns.listing(known), columns.masks_of(known), config, draw)
 
 
 def _apart_of(masks: Tree, tree: Tree) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a ``datasets.Dataset`` as image files, labels and masks."""
 
-from collections.abc import Collection, Iterator, Sequence
+import functools
+import pickle
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from iclmsr.data.classes import check_labels, choose
 from iclmsr.data.config import DataConfig
 from iclmsr.data.listing import Listing
+from iclmsr.data.single import Plain
 from iclmsr.data.trees import Content, Tree
 from iclmsr.errors import IclmsrError, nearest
 
@@ -49,16 +52,68 @@ class Rows(Tree):
 
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each cell in the order of ``names``; no other row is read."""
-        rows = [int(PurePosixPath(name).stem) for name in names]
+        rows = list(map(_row, names))
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             for row, cell in zip(chunk, self.dataset[chunk][self.column], strict=True):
                 yield self.name(row), _content(cell)
 
+    def reader(self, name: str) -> "Cell":
+        """The cell of one row, by itself."""
+        return Cell(self, _row(name))
+
     def where(self, name: str) -> str:
         """A row, for messages."""
         column = f"column {self.column!r} of {self.place}"
-        return f"row {PurePosixPath(name).stem} of {column}" if name else column
+        return f"row {_row(name)} of {column}" if name else column
+
+    @functools.cached_property
+    def sizes(self) -> list[int | None]:
+        """Bytes of the file in every cell, None where there is none; the files are not read."""
+        import pyarrow.compute as pc
+
+        column = self.dataset.with_format("arrow")[:][self.column]
+        sizes: list[int | None] = pc.binary_length(pc.struct_field(column, "bytes")).to_pylist()
+        return sizes
+
+    @functools.cached_property
+    def _packed(self) -> bytes:
+        """The data set for another process, which maps the rows from the same files."""
+        return pickle.dumps(self.dataset)
+
+    def __reduce__(self) -> "tuple[Callable[..., Rows], tuple[bytes, str, str, str]]":
+        return _unpacked, (self._packed, self.column, self.split, str(self.place))
+
+
+@functools.lru_cache(maxsize=4)
+def _unpacked(packed: bytes, column: str, split: str, place: str) -> Rows:
+    """Rows that another process sent; with each of its tasks, but they are opened only once."""
+    return Rows(pickle.loads(packed), column, split, place)
+
+
+class Cell(NamedTuple):
+    """One file of :class:`Rows`."""
+
+    rows: Rows
+    row: int
+
+    def __call__(self) -> Content:
+        """The file, or why it cannot be read."""
+        return _content(self.rows.dataset[self.row][self.rows.column])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; -1 if it is not there."""
+        size = self.rows.sizes[self.row]
+        if size is not None:
+            return size
+        cell = self.rows.dataset[self.row][self.rows.column]
+        return Plain(cell["path"]).size if cell and cell["path"] is not None else -1
+
+
+def _row(name: str) -> int:
+    """The row of a file's name."""
+    return int(PurePosixPath(name).stem)
 
 
 def _content(cell: dict[str, Any] | None) -> Content:
@@ -68,10 +123,7 @@ def _content(cell: dict[str, Any] | None) -> Content:
     if cell["bytes"] is not None:
         found: bytes = cell["bytes"]
         return found
-    try:
-        return Path(cell["path"]).read_bytes()
-    except OSError as error:
-        return error
+    return Plain(cell["path"])()
 
 
 def _looks_like_image(feature: Any) -> bool:
