@@ -209,6 +209,82 @@ def test_encrypted_zip(tmp_path):
     fails(rf"{path}: refusing .* its member 'a/0\.png' is encrypted: pack it without.*", path)
 
 
+def zipped(path, kind=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("a/0.png", png())
+    return bytearray(path.read_bytes())
+
+
+def test_zip_packed_in_a_way_that_python_does_not_know(tmp_path):
+    path = tmp_path / "set.zip"
+    content = zipped(path)
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(mark) + offset] = 9
+    path.write_bytes(content)
+    fails(rf"{path}: refusing .* 'a/0\.png' is packed by method 9: pack it with Deflate", path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(6, 0x40), (8, 0x20)],  # of the directory's entry: version, flag
+)
+def test_zip_of_an_unknown_kind(tmp_path, offset, value):
+    path = tmp_path / "set.zip"
+    content = zipped(path)
+    for start in (content.index(b"PK\x01\x02") + offset, content.index(b"PK\x03\x04") + offset - 2):
+        content[start : start + 2] = value.to_bytes(2, "little")
+    path.write_bytes(content)
+    fails(rf"{path}: truncated or corrupt archive \(NotImplementedError: .*; download .*", path)
+
+
+def test_zip_with_a_name_that_is_not_the_utf_8_it_says(tmp_path):
+    path = tmp_path / "set.zip"
+    content = zipped(path)
+    for mark, flags, name in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        start = content.index(mark)
+        content[start + flags + 1] |= 8
+        content[start + name] = 0xFF
+    path.write_bytes(content)
+    fails(rf"{path}: truncated or corrupt archive \(UnicodeDecodeError: .*; download .*", path)
+
+
+def test_damaged_lzma(tmp_path):
+    path = tmp_path / "set.zip"
+    content = zipped(path, zipfile.ZIP_LZMA)
+    content[60:120] = bytes(60)
+    path.write_bytes(content)
+    fails(rf"{path}: truncated or corrupt archive \(LZMAError: .*; download it again", path)
+
+
+@pytest.mark.parametrize("field", [{"GNU.sparse.map": "a,b"}, {"GNU.sparse.size": "x"}])
+def test_numbers_of_a_header_that_are_none(tmp_path, field):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a/0.png")
+        member.pax_headers, member.size = field, 3
+        archive.addfile(member, io.BytesIO(b"123"))
+    fails(rf"{path}: truncated or corrupt archive \(ReadError: .*; download it again", path)
+
+
+def test_backslashes_of_windows_part_folders(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in NAMES:
+            info = zipfile.ZipInfo(name.replace("/", "\\"))
+            info.create_system = 0
+            archive.writestr(info, png())
+        folder = zipfile.ZipInfo("train\\")
+        folder.create_system = 0
+        archive.writestr(folder, b"")
+    assert read(path).labels.tolist() == [0, 0, 1]
+    assert len(read(path, "test")) == 2
+    with zipfile.ZipFile(path, "a") as archive:
+        evil = zipfile.ZipInfo("..\\..\\evil.png")
+        evil.create_system = 0
+        archive.writestr(evil, png())
+    fails(rf"{path}: refusing .* '\.\./\.\./evil\.png' leads out of the archive: .*", path)
+
+
 def test_members_are_read_one_after_the_other(tmp_path):
     files = {"a/0.png": b"zero", "a/1.png": b"one"}
     with open_tar(pack(tmp_path / "set.tar.gz", files)) as members:

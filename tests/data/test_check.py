@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iclmsr.data import single
 from iclmsr.data.check import check
 from iclmsr.data.cifar import CIFAR10
 from iclmsr.data.describe import as_json, show
@@ -219,17 +220,26 @@ def test_unreadable_folder(root, monkeypatch, place):
 
 
 def test_unreadable_file(root, monkeypatch):
-    real = io.FileIO
+    real = single._at_once
 
-    def open_(name, *arguments):
-        if str(name).endswith("train/cat/1.png"):
+    def open_(name, flags):
+        if name.endswith("train/cat/1.png"):
             raise PermissionError(13, "Permission denied", name)
-        return real(name, *arguments)
+        return real(name, flags)
 
-    monkeypatch.setattr("io.FileIO", open_)
+    monkeypatch.setattr(single, "_at_once", open_)
     corrupt = looked(root)["splits"]["train"]["corrupt"]
     assert list(corrupt) == ["train/cat/1.png"]
     assert "Permission denied" in corrupt["train/cat/1.png"]
+
+
+def test_a_pipe_is_no_image_and_nobody_waits_for_it(root):
+    os.mkfifo(root / "train" / "cat" / "p.png")
+    assert looked(root)["splits"]["train"]["corrupt"] == {
+        "train/cat/p.png": "does not decode (OSError: not a plain file)"
+    }
+    with pytest.raises(IclmsrError, match=r"train/cat/p\.png does not decode .*not a plain file"):
+        load(replace(guess(root), cache=False), "train")
 
 
 def test_empty_class(root):
@@ -390,7 +400,8 @@ def test_masks_and_how_much_they_cover(root, capsys):
 @pytest.mark.parametrize("folder", ["", "a/"])
 def test_masks_beside_images_without_splits(tmp_path, folder):
     names = [f"{folder}{number}.png" for number in range(3)]
-    write(tmp_path / "set", *names, *(f"masks/{name}" for name in names))
+    write(tmp_path / "set", *names)
+    write(tmp_path / "set" / "masks", *names, mode="L")
     found = looked(tmp_path / "set")
     assert found["masks"] == str(tmp_path / "set")
     assert found["splits"]["train"]["masks"]["usable"] == found["splits"]["train"]["images"] == 3
@@ -411,7 +422,8 @@ def test_masks_of_zeros_and_ones(root):
 
 
 def test_masks_in_an_archive(root, tmp_path):
-    write(root / "masks", *(str(f.relative_to(root)) for f in sorted(root.glob("*/*/*.png"))))
+    names = [str(file.relative_to(root)) for file in sorted(root.glob("*/*/*.png"))]
+    write(root / "masks", *names, mode="L")
     found = looked(pack(root, tmp_path / "set.tar"))
     assert found["splits"]["test"]["masks"]["usable"] == 2
     assert found["unused"] == found["loose"] == []

@@ -509,6 +509,59 @@ def test_missing_and_broken_masks(tmp_path):
     fails(rf"{root}/a/2\.jpg has a mask {masks}/a/2\.png that {reason}: .*", root, masks=masks)
 
 
+def one_masked(tmp_path, mask):
+    write(tmp_path / "set" / "a" / "0.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+    (tmp_path / "masks" / "a").mkdir(parents=True, exist_ok=True)
+    mask.save(tmp_path / "masks" / "a" / "0.png")
+    return {"root": tmp_path / "set", "masks": tmp_path / "masks"}
+
+
+def test_masks_of_16_bits_are_scaled_as_images_are(tmp_path):
+    levels = np.full((SIZE, SIZE), 1000, np.uint16)
+    levels[:2], levels[2:4] = 65535, 32768
+    where = one_masked(tmp_path, Image.fromarray(levels))
+    assert read(**where).masks[0].sum(1).tolist() == [SIZE] * 4 + [0] * 4
+    one_masked(tmp_path, Image.fromarray(np.full((SIZE, SIZE), 255, np.uint16)))
+    with pytest.warns(UserWarning, match="above 255: 32768 and more is foreground, write 65535"):
+        assert not read(**where).masks.any()
+
+
+def indexed(*colors):
+    """A mask of two halves that a palette of these colors shows."""
+    image = Image.fromarray(np.repeat(np.uint8([[0], [1]]), SIZE // 2, 0).repeat(SIZE, 1))
+    image = image.convert("P")
+    image.putpalette([level for color in colors for level in color])
+    return image
+
+
+def test_masks_in_color_or_with_transparency(tmp_path):
+    where = one_masked(tmp_path, indexed((0, 0, 0), (255, 255, 255)))
+    assert read(**where).masks[0].float().mean() == 0.5
+    for mode in ("RGB", "RGBA", "LA", "1"):
+        one_masked(tmp_path, indexed((0, 0, 0), (255, 255, 255)).convert(mode))
+        assert read(**where).masks[0].float().mean() == 0.5
+    there = rf"{tmp_path}/set/a/0\.png has a mask {tmp_path}/masks/a/0\.png"
+    for mask in (indexed((0, 0, 0), (128, 0, 0)), indexed((0, 0, 0), (0, 255, 0)).convert("RGB")):
+        one_masked(tmp_path, mask)
+        fails(rf"{there} in color: write it in gray, 255 for the foreground and 0 .*", **where)
+    shape = indexed((0, 0, 0), (255, 255, 255)).convert("L")
+    black = Image.new("RGBA", (SIZE, SIZE))
+    black.putalpha(shape)
+    one_masked(tmp_path, black)
+    fails(rf"{there} that is transparent in places: write it in gray, .*", **where)
+
+
+def test_pixels_of_12_bits(tmp_path):
+    path = tmp_path / "a" / "0.png"
+    path.parent.mkdir()
+    Image.fromarray(np.full((SIZE, SIZE), 4095, np.uint16)).save(path, "TIFF")
+    bits = struct.pack("<HHIH", 258, 3, 1, 16)
+    content = path.read_bytes()
+    assert content.count(bits) == 1
+    path.write_bytes(content.replace(bits, struct.pack("<HHIH", 258, 3, 1, 12)))
+    fails(rf"{path} does not decode \(ValueError: its pixels have 12 bits: .*", tmp_path)
+
+
 def test_drawn_images_keep_their_masks(tmp_path):
     root, masks = tmp_path / "set", tmp_path / "masks"
     written = [write_masked(root, masks, f"a/{number}.jpg") for number in range(10)]

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -19,7 +20,19 @@ from iclmsr.data.single import Reader, Stored, Zipped
 from iclmsr.errors import IclmsrError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+DAMAGE = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    NotImplementedError,  # of zipfile: flags and versions that it does not know
+    UnicodeDecodeError,  # of zipfile: a name that is marked as UTF-8
+)
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+WINDOWS = 0
+"""The system of a zip archive's entry whose path may have backslashes."""
 Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
 Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
@@ -152,7 +165,7 @@ def _opened_tar(
     packed = place.name.endswith("gz")
     with _in_one_line(place, official), opened(place) as file:
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with open_members(stream) as archive:
             yield archive, stream
 
 
@@ -170,7 +183,7 @@ def regular(
         IclmsrError: A member leads out of it, or is neither a file nor a folder.
         tarfile.TarError: It is truncated or damaged.
     """
-    for member in archive:
+    for member in _members(archive):
         name = _safe_name(place, member.name)
         if member.islnk() or member.issym():
             target = printable(member.linkname)
@@ -186,6 +199,27 @@ def regular(
         ends = ends and not any(rest)
     if not ends:
         raise tarfile.ReadError("no end-of-archive mark")
+
+
+def open_members(stream: IO[bytes]) -> tarfile.TarFile:
+    """A tar archive for :func:`regular`; raises tarfile.TarError."""
+    with _numbers():
+        return tarfile.open(fileobj=stream, mode="r:")
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All members."""
+    with _numbers():
+        yield from archive
+
+
+@contextlib.contextmanager
+def _numbers() -> Iterator[None]:
+    """What ought to be a number in a tar archive's header and is none is damage."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise tarfile.ReadError(str(error)) from error
 
 
 def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -218,13 +252,21 @@ def index_zip(place: Path) -> Index:
 
 
 def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    """The files; raises at one that is encrypted."""
+    """The files; raises at one that is encrypted, or packed in a way that Python does not know."""
     for info in archive.infolist():
-        name = _safe_name(place, info.filename)
+        path = info.filename
+        if info.create_system == WINDOWS:
+            path = path.replace("\\", "/")
+        name = _safe_name(place, path)
         if info.flag_bits & 1:
             raise _refused(place, name, "is encrypted: pack it without a password")
-        if not info.is_dir():
-            yield name, info
+        if path.endswith("/"):
+            continue
+        if info.compress_type not in UNPACKED:
+            raise _refused(
+                place, name, f"is packed by method {info.compress_type}: pack it with Deflate"
+            )
+        yield name, info
 
 
 def _safe_name(place: Path | str, name: str) -> str:

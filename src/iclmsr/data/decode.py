@@ -5,11 +5,12 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from iclmsr.data.jpeg import Decoder, by_torchvision, is_plain
 from iclmsr.data.trees import Content
@@ -17,7 +18,7 @@ from iclmsr.data.trees import Content
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """What a file may be, whatever it is called; Pillow's others are rare, or run other programs."""
 FOREGROUND = 128
-"""Mask pixels from this value on are foreground."""
+"""Mask pixels from this value on are foreground; of 16 bits, from 32,768 on."""
 
 
 class Unusable(Exception):
@@ -69,6 +70,8 @@ def open_image(content: Content) -> Picture:
     try:
         with _opened(content) as file:
             kind, mode = file.format or "", file.mode
+            if isinstance(file, TiffImageFile) and file.tag_v2.get(BITSPERSAMPLE) == (12,):
+                raise ValueError("its pixels have 12 bits: save it with 8 or 16")
             return Picture(upright(file), kind, mode)
     except Exception as error:  # PIL lets through whatever its decoders stumble over
         raise Unusable(f"does not decode ({_reason(error)})") from error
@@ -181,31 +184,53 @@ def decode_mask(
         (image_size, image_size); a pixel is foreground if half of its area is.
 
     Raises:
-        Unusable: The file is missing, not an image, damaged, or of another size. FaintMask, a
-            warning: no pixel is foreground, yet not all of them are 0.
+        Unusable: The file is missing, not an image, damaged, in color or with transparency, or of
+            another size. FaintMask, a warning: no pixel is foreground, yet not all of them are 0.
     """
     if isinstance(content, FileNotFoundError):
         raise Unusable(f"has no mask {name}")
     try:
         with _opened(content) as file:
-            found, mask = file.size, file.convert("L")
+            found, levels = file.size, _levels(file)
+    except Unusable as error:
+        raise Unusable(f"has a mask {name} {error}") from error
     except Exception as error:  # as above
         raise Unusable(f"has a mask {name} that does not decode ({_reason(error)})") from error
     if found != size:
         raise Unusable(
             f"is {size[0]} x {size[1]} pixels, but its mask {name} {found[0]} x {found[1]}"
         )
-    largest = int(np.asarray(mask).max())
-    if 0 < largest < FOREGROUND:
+    foreground, most = (FOREGROUND, 255) if levels.dtype == np.uint8 else (FOREGROUND << 8, 65535)
+    largest = int(levels.max())
+    if 0 < largest < foreground:
         warnings.warn(
-            f"a mask has no value above {largest}: {FOREGROUND} and more is foreground, write 255 "
-            "for it",
+            f"a mask has no value above {largest}: {foreground} and more is foreground, write "
+            f"{most} for it",
             FaintMask,
             stacklevel=2,
         )
-    mask = mask.point(lambda value: 255 if value >= FOREGROUND else 0)
+    mask = Image.fromarray((levels >= foreground).astype(np.uint8) * 255)
     mask = fitted(mask, image_size, decoder, Image.Resampling.BOX)
     return np.asarray(mask) >= FOREGROUND
+
+
+def _levels(mask: Image.Image) -> NDArray[Any]:
+    """The grey levels (H, W) of a mask, uint8, or as they are where they have 16 bits.
+
+    Raises:
+        Unusable: It has colors or is transparent somewhere, so that they are not what it says.
+    """
+    if mask.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range")
+    if mask.mode.startswith("I"):
+        return np.asarray(mask)
+    if mask.has_transparency_data and np.asarray(mask.convert("RGBA"))[..., 3].min() < 255:
+        raise Unusable("that is transparent in places: write it in gray, 255 for the foreground")
+    if mask.mode not in ("1", "L", "LA"):
+        red, green, blue = mask.convert("RGB").split()
+        if not red.tobytes() == green.tobytes() == blue.tobytes():
+            raise Unusable("in color: write it in gray, 255 for the foreground and 0 for the rest")
+    return np.asarray(mask.convert("L"))
 
 
 def _opened(content: Content) -> Image.Image:
