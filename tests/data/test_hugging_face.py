@@ -2,6 +2,7 @@
 import io
 import os
 import pickle
+import shutil
 import sys
 from dataclasses import replace
 
@@ -49,6 +50,11 @@ def png(number, size=SIZE, mode="RGB", **options):
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, options.pop("format", "PNG"), **options)
     return file.getvalue()
+
+
+def gray(number, **options):
+    """A mask."""
+    return png(number, mode="L", **options)
 
 
 def pixels_of(content):
@@ -174,13 +180,13 @@ def test_a_class_that_loses_all_its_images(tmp_path):
     [
         (None, "has no mask row 1 of column 'mask' of .*"),
         (b"no", "has a mask row 1 of column 'mask' of .* does not decode .*"),
-        (png(1, size=4), "is 8 x 8 pixels, but its mask row 1 of column 'mask' of .* 4 x 4.*"),
+        (gray(1, size=4), "is 8 x 8 pixels, but its mask row 1 of column 'mask' of .* 4 x 4.*"),
     ],
 )
 def test_masks(tmp_path, mask, reason):
     white = io.BytesIO()
     Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(white, "PNG")
-    columns = {"image": cells(*map(png, range(3))), "mask": cells(white.getvalue(), mask, png(0))}
+    columns = {"image": cells(*map(png, range(3))), "mask": cells(white.getvalue(), mask, gray(0))}
     config = write(tmp_path / "set.parquet", columns, image=PICTURE, mask=PICTURE)
     fails(f"row 1 of column 'image' of .* {reason}", config)
     found = load(replace(config, on_corrupt="skip"), "train")
@@ -191,7 +197,8 @@ def test_masks(tmp_path, mask, reason):
     columns["seg"] = columns.pop("mask")
     write(config.root, columns, image=PICTURE, seg=PICTURE)
     assert load(replace(config, mask_column="seg", on_corrupt="skip"), "train").masks[0].all()
-    write(config.root, columns | {"mask": columns["seg"]}, image=PICTURE, seg=PICTURE, mask=PICTURE)
+    columns |= {"image": cells(*map(gray, range(3))), "mask": columns["seg"]}
+    write(config.root, columns, image=PICTURE, seg=PICTURE, mask=PICTURE)
     swapped = replace(config, image_column="mask", mask_column="image", on_corrupt="skip")
     assert load(swapped, "train").images[0].unique().tolist() == [255]
 
@@ -201,7 +208,7 @@ def test_a_column_called_mask_that_holds_no_images_is_none(tmp_path):
     config = write(tmp_path / "set.parquet", columns, image=PICTURE, mask=Value("int64"))
     assert load(config, "train").masks is None
     fails(
-        r"column 'mask' of .*, split train holds Value\('int64'\), no images",
+        r"column 'mask' of .*, split train holds Value\('int64'\), no images: choose one of .*",
         replace(config, mask_column="mask"),
     )
 
@@ -259,7 +266,7 @@ def test_a_class_list_chooses_rows(plain, tmp_path):
 
 def test_columns_in_columns(tmp_path):
     item = [{"jpg": cell, "cls": n % 2} for n, cell in enumerate(cells(*map(png, range(3))))]
-    columns = {"item": item, "mask": cells(*map(png, range(3)))}
+    columns = {"item": item, "mask": cells(*map(gray, range(3)))}
     mask = datasets.Image(decode=False)
     config = write(tmp_path / "set.parquet", columns, item={"jpg": PICTURE, "cls": AB}, mask=mask)
     found = load(config, "train")
@@ -276,7 +283,8 @@ def test_columns_in_columns(tmp_path):
 def test_images_that_only_their_fields_tell(tmp_path):
     pictures = cells(*map(png, range(3)))
     others = [{"bytes": 1, "path": "x", "more": 2}] * 3
-    table = pa.table({"img": pictures, "mask": pictures, "n": others, "label": ["a", "b", "a"]})
+    masks = cells(*map(gray, range(3)))
+    table = pa.table({"img": pictures, "mask": masks, "n": others, "label": ["a", "b", "a"]})
     pq.write_table(table, tmp_path / "set.parquet")
     config = DataConfig("hf", tmp_path / "set.parquet", SIZE, label_column="label")
     found = load(config, "train")
@@ -395,7 +403,8 @@ def test_the_hub_is_asked_for_name_and_subset(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     for source in ("hf:uoft-cs/cifar10", "hf:ylecun/mnist:small"):
         assert numbers(load(DataConfig(source=source, image_size=SIZE), "train")) == [3]
-    assert asked == [(("uoft-cs/cifar10", None), {}), (("ylecun/mnist", "small"), {})]
+    mapped = {"keep_in_memory": False}
+    assert asked == [(("uoft-cs/cifar10", None), mapped), (("ylecun/mnist", "small"), mapped)]
 
 
 def test_data_sets_that_cannot_be_loaded(tmp_path):
@@ -495,7 +504,7 @@ def test_masks_and_paths_that_stay_on_disk(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(png(number))
     paths = [str(tmp_path / f"{number}.png") for number in (1, 0, 2)]
-    columns = {"picture": paths, "mask": cells(png(7), png(8), png(9))}
+    columns = {"picture": paths, "mask": cells(*map(gray, (7, 8, 9)))}
     config = write(tmp_path / "set.parquet", columns, picture=Value("string"), mask=PICTURE)
     config = replace(config, image_column="picture")
     files, held = on_disk(config), load(config, "pretrain")
@@ -553,9 +562,45 @@ def test_another_process_opens_the_rows_once(plain):
     assert [task.image() for task in (*first, *second)] == [png(n) for n in (2, 0, 2, 1)]
 
 
+def test_files_that_are_gone_before_a_worker_opens_them(tmp_path, monkeypatch):
+    columns = {"image": cells(*map(png, range(6)))}
+    Dataset.from_dict(columns, features=Features({"image": PICTURE})).save_to_disk(tmp_path / "set")
+    files = on_disk(DataConfig(source="hf", root=tmp_path / "set", image_size=SIZE))
+    shutil.rmtree(tmp_path / "set")
+    message = rf"^cannot read column 'image' of {tmp_path}/set, .*{tmp_path}/set/.*: put it back$"
+    with pytest.raises(IclmsrError, match=message):
+        fetched(files, workers=2)
+
+
+def test_rows_are_mapped_whatever_the_package_is_told(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "IN_MEMORY_MAX_SIZE", 1 << 40)
+    saved = tmp_path / "saved"
+    datasets.load_dataset("parquet", data_files=str(plain.root))["train"].save_to_disk(saved)
+    for config in (plain, replace(plain, root=saved)):
+        piece = pickle.dumps(on_disk(config).tasks(torch.arange(6)))
+        assert not any(png(number) in piece for number in range(6))
+
+
+@pytest.mark.parametrize("kind", [pa.binary, pa.binary_view, pa.large_binary])
+def test_columns_of_any_kind_of_bytes(tmp_path, kind):
+    pq.write_table(pa.table({"raw": pa.array([png(0), png(1)], kind())}), tmp_path / "set.parquet")
+    config = DataConfig("hf", tmp_path / "set.parquet", SIZE, image_column="raw")
+    assert numbers(load(config, "train")) == [0, 1]
+
+
+def test_a_declared_class_without_rows_is_no_problem(tmp_path):
+    abc = ClassLabel(names=["ant", "bee", "cat"])
+    columns = {"image": cells(*map(png, range(3))), "label": [0, 2, 0]}
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE, label=abc)
+    found = check(config)
+    assert found.problems() == []
+    assert "there are no train images of: bee" in found.notes()
+    assert load(config, "train").labels.tolist() == [0, 2, 0]
+
+
 def test_check_looks_at_every_row(tmp_path, capsys):
     pictures = cells(png(0), png(1, format="JPEG"), b"no image", png(0), png(4, size=9))
-    columns = {"image": pictures, "mask": cells(*map(png, (8, 8, 8))) + [None] * 2}
+    columns = {"image": pictures, "mask": cells(*map(gray, (8, 8, 8))) + [None] * 2}
     columns["label"] = [0, 0, 0, 1, 1]
     config = write(tmp_path / "set.parquet", columns, image=PICTURE, mask=PICTURE, label=AB)
     assert guess(config.root) == config

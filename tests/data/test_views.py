@@ -332,6 +332,21 @@ def test_the_same_generator_draws_the_same_parameters():
     assert not torch.equal(one.box, other.box)
 
 
+@pytest.mark.parametrize("size", [17, 24, 40])
+def test_an_image_alone_is_multiplied_as_one_of_many(size):
+    images, config = noise(3, 32, 32), ViewConfig(size=size, blur=1.0)
+    parameters = draw_parameters(3, 32, 32, config, seeded())
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        whole = make_views(images, parameters, config, **NOTHING)
+        one = torch.tensor([1])
+        alone = make_views(images[one], parameters.take(one), config, **NOTHING)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, whole[1:2])
+
+
 @pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (33, 29, 31), (80, 96, 64)])
 @pytest.mark.parametrize("crop_first", [False, True])
 def test_a_row_is_bit_identical_in_every_batch(height, width, size, crop_first):

@@ -79,7 +79,8 @@ class Findings:
                 yield why
         for name, split in self.splits.items():
             usable = Counter(split.labels[image] for image in split.usable())
-            empty = [label for label, count in split.counts().items() if not usable[label]]
+            counts = split.counts().items()
+            empty = [label for label, count in counts if count and not usable[label]]
             if empty:
                 named = [label or "(no class)" for label in empty]
                 yield f"not one {name} image can be used of: {shown(named)}"
@@ -101,6 +102,10 @@ class Findings:
         yield from self.remarks
         if not self.has_test:
             yield "no test images: an encoder can be pretrained, but not evaluated"
+        for name, split in self.splits.items():
+            declared = [label for label, count in split.counts().items() if not count]
+            if declared:
+                yield f"there are no {name} images of: {shown(declared)}"
         if self.loose:
             yield (
                 f"{len(self.loose):,} images lie beside the class folders and are not read: "

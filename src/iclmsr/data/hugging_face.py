@@ -143,12 +143,13 @@ def _load(config: DataConfig) -> dict[str, Any]:
     try:
         with _quiet(datasets):
             if any((path / file).is_file() for file in SAVED):
-                loaded = datasets.load_from_disk(str(path))
+                loaded = datasets.load_from_disk(str(path), keep_in_memory=False)
             elif path.is_file():
-                loaded = datasets.load_dataset("parquet", data_files=glob.escape(str(path)))
+                files = glob.escape(str(path))
+                loaded = datasets.load_dataset("parquet", data_files=files, keep_in_memory=False)
             else:
                 place = str(path.absolute()) if path.exists() else name
-                loaded = datasets.load_dataset(place, subset or None)
+                loaded = datasets.load_dataset(place, subset or None, keep_in_memory=False)
     except Exception as error:  # the package lets through whatever its parts stumble over
         generating = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if generating and error.__cause__ else error

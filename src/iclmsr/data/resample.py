@@ -48,7 +48,7 @@ def crop(
     # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
     result = images.new_empty(*images.shape[:2], size, size)
     for plane, out in zip(images, result, strict=True):
-        torch.bmm(rows, torch.bmm(plane, columns).clamp_(0, 255), out=out).clamp_(0, 255)
+        _bmm(rows, _bmm(plane, columns).clamp_(0, 255), out=out).clamp_(0, 255)
     return result
 
 
@@ -67,8 +67,16 @@ def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
     blur = blur_matrix(sigma[index].to(images.device), images.shape[-1], largest)
     index = index.to(images.device)
     for plane in images:
-        blurred = torch.bmm(torch.bmm(blur, plane.index_select(0, index)), blur.mT)
+        blurred = _bmm(_bmm(blur, plane.index_select(0, index)), blur.mT)
         plane.index_copy_(0, index, blurred.clamp_(max=255))
+
+
+def _bmm(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """Products of matrices; torch multiplies a single pair in another way, with other last bits."""
+    if len(left) != 1:
+        return torch.bmm(left, right, out=out)
+    twice = torch.bmm(left.expand(2, -1, -1), right.expand(2, -1, -1))
+    return twice[:1] if out is None else out.copy_(twice[:1])
 
 
 def resample_matrix(

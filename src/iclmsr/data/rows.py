@@ -77,8 +77,21 @@ class Rows(Tree):
         return sizes
 
     @functools.cached_property
+    def dataset(self) -> Any:
+        """The rows that another process sent, mapped from the same files.
+
+        Raises:
+            IclmsrError: The files are gone.
+        """
+        try:
+            return pickle.loads(self._packed)
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise IclmsrError(f"cannot read {self.where('')}: {reason}: put it back") from error
+
+    @functools.cached_property
     def _packed(self) -> bytes:
-        """The data set for another process, which maps the rows from the same files."""
+        """The rows for another process."""
         return pickle.dumps(self.dataset)
 
     def __reduce__(self) -> "tuple[Callable[..., Rows], tuple[bytes, str, str, str]]":
@@ -88,7 +101,9 @@ class Rows(Tree):
 @functools.lru_cache(maxsize=4)
 def _unpacked(packed: bytes, column: str, split: str, place: str) -> Rows:
     """Rows that another process sent; with each of its tasks, but they are opened only once."""
-    return Rows(pickle.loads(packed), column, split, place)
+    rows = Rows.__new__(Rows)
+    rows._packed, rows.column, rows.split, rows.place = packed, column, split, Path(place)
+    return rows
 
 
 class Cell(NamedTuple):
@@ -244,10 +259,18 @@ class Split:
 
     def _files(self, column: str) -> Rows:
         """The cells of a column as files; raises if they hold neither bytes nor paths."""
+        from datasets import Value
+
+        feature = self._rows.features[column]
+        kind = getattr(feature, "dtype", "")
         try:
-            rows = self._rows.cast_column(column, self._undecoded)
+            rows = self._rows
+            if kind in ("binary_view", "string_view"):
+                rows = rows.cast_column(column, Value(kind.removesuffix("_view")))
+            rows = rows.cast_column(column, self._undecoded)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise IclmsrError(
-                f"column {column!r} of {self.where} holds {self._rows.features[column]}, no images"
+                f"column {column!r} of {self.where} holds {feature}, no images: choose one of "
+                "images, bytes or paths"
             ) from error
         return Rows(rows, column, self.name, self.where)
