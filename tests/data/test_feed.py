@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +131,42 @@ def test_workers_leave_interrupts_to_the_run_and_end_with_it(files):
     feed.close()
     end = time.monotonic() + 4
     while any(worker.is_alive() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+EMPLOYER = """
+import sys, time, torch
+from iclmsr.data.config import DataConfig
+from iclmsr.data.feed import feed_of
+from iclmsr.data.sources import open_split
+
+if __name__ == "__main__":
+    config = DataConfig(source="folder", root=sys.argv[1], image_size=10, resident="disk")
+    feed = feed_of(open_split(config, "pretrain"), torch.device("cpu"), 2)
+    feed.expect([torch.arange(8)] * 50)
+    feed.fetch(torch.arange(8))
+    print(*(worker.pid for worker in feed.loader._iterator._workers), flush=True)
+    time.sleep(60)
+"""
+
+
+def lives(pid):
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_workers_end_with_a_run_that_is_killed(config, tmp_path):
+    script = tmp_path / "employer.py"
+    script.write_text(EMPLOYER)
+    command = [sys.executable, script, config.root]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        workers = run.stdout.readline().split()
+        assert len(workers) == 2
+        assert all(map(lives, workers))
+        run.kill()
+    end = time.monotonic() + 10
+    while any(map(lives, workers)):
         assert time.monotonic() < end
         time.sleep(0.01)
 

@@ -7,15 +7,14 @@ GPU, is not safe. As with all of Python's multiprocessing, a script that gets he
 ``if __name__ == "__main__":``.
 """
 
-import contextlib
 import itertools
 import multiprocessing
 import os
-import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.jpeg import Decoder
+from iclmsr.data.workers import begin, without_interrupts
 
 PIECE = 32
 """Images that a worker decodes at a time."""
@@ -192,7 +192,7 @@ class Streamed(Feed):
     def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:
         """What the workers decode of these batches, piece by piece."""
         try:
-            with _without_interrupts(), warnings.catch_warnings():
+            with without_interrupts(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "This DataLoader will create")  # as many as told
                 if self.loader is None:
                     self.loader = self._loader(len(batches[0]))
@@ -226,7 +226,7 @@ class Streamed(Feed):
             prefetch_factor=max(2, -(-ahead // self.workers)),
             persistent_workers=True,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_begin,
+            worker_init_fn=partial(begin, os.getpid()),
             multiprocessing_context=context,
             generator=torch.Generator(),  # lest the loader draws from the run's own
         )
@@ -262,21 +262,6 @@ def _pieces(rows: Tensor) -> list[Tensor]:
 def _as_it_is(decoded: Any) -> Any:
     """No further collation."""
     return decoded
-
-
-def _begin(_: int) -> None:
-    """Leaves the answer to Ctrl-C to the process that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """SIGINT is held back here; processes that are started meanwhile never get it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def feed_of(images: ImageSet | FileSet, device: torch.device, workers: int | None = None) -> Feed:
