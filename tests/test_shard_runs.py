@@ -2,6 +2,9 @@
 """Runs on shards from a URL: fetched by workers when needed, exact, stopped by an outage."""
 
 import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from iclmsr.data.sources import DataConfig, load, open_split
 from iclmsr.data.trees import open_tree
 from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
+from iclmsr.interruption import Interrupted
 from iclmsr.methods.simclr import SimCLRConfig
 from iclmsr.networks import EncoderConfig
 from iclmsr.pretrain import pretrain, resume
@@ -102,6 +106,28 @@ def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
         assert message.startswith(f"cannot read {server.url}/train/0000")
         assert "nothing is lost, go on with: iclmsr pretrain --resume" in message
         assert "\n" not in message
+        server.always = None
+        resume(tmp_path / "cut")
+    assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_does_not_wait_for_a_server_that_stalls(shards, tmp_path, workers):
+    with flaky.serve(shards) as server:
+        whole = pretrain(run_on(server.url, workers), tmp_path / "whole")
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file() and path.stat().st_size > 4000:
+            path.unlink()
+    with flaky.serve(shards) as server:
+        config = run_on(server.url, workers)
+        load(replace(config.data, limit=1), "train")  # the index
+        server.always = "stall"
+        watch = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
+        watch.start()
+        began = time.monotonic()
+        with pytest.raises(Interrupted, match="^stopped by SIGTERM after step .+; go on with: "):
+            pretrain(config, tmp_path / "cut")
+        assert 3 <= time.monotonic() - began < 8
         server.always = None
         resume(tmp_path / "cut")
     assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])

@@ -23,10 +23,31 @@ class Interrupted(IclmsrError):
         self.exit_code = 128 + number
 
 
+class Stopped(BaseException):
+    """A request to stop came while data were waited for; no library takes it for a fault."""
+
+
+class Requests(list[int]):
+    """The signals received."""
+
+    waiting = False
+
+    @contextlib.contextmanager
+    def cut_short(self) -> Iterator[None]:
+        """Within it, a request that has come or comes raises :class:`Stopped`."""
+        self.waiting = True
+        try:
+            if self:
+                raise Stopped
+            yield
+        finally:
+            self.waiting = False
+
+
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
+def stop_requests() -> Iterator[Requests]:
     """A list that receives the first SIGTERM or SIGINT; a second one acts at once."""
-    received: list[int] = []
+    received = Requests()
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -37,6 +58,8 @@ def stop_requests() -> Iterator[list[int]]:
         received.append(number)
         for each, handler in before.items():
             signal.signal(each, handler)
+        if received.waiting:
+            raise Stopped
 
     for number in numbers:
         signal.signal(number, note)

@@ -25,7 +25,7 @@ from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
 from iclmsr.errors import Diverged, Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse, summary
-from iclmsr.interruption import Interrupted, stop_requests
+from iclmsr.interruption import Interrupted, Requests, Stopped, stop_requests
 from iclmsr.keeper import Keeper
 from iclmsr.optim import learning_rate
 from iclmsr.progress import RunProgress
@@ -93,7 +93,7 @@ class Session:
                 self._epoch(stop)
         return self.folder.path
 
-    def _epoch(self, stop: list[int]) -> None:
+    def _epoch(self, stop: Requests) -> None:
         """Makes what is left of the current epoch's plan."""
         config, position = self.config, self.position
         began, first, self.waited = time.monotonic(), position.step, 0.0
@@ -149,14 +149,16 @@ class Session:
             f"go on with: iclmsr pretrain --resume {self.folder.path}",
         )
 
-    def _batches(self, data: Epoch, update: Update, stop: list[int]) -> list[Batch]:
+    def _batches(self, data: Epoch, update: Update, stop: Requests) -> list[Batch]:
         """What an update sees; if a rank cannot have its part, all save where they are and stop."""
-        asked, failure, batches = time.monotonic(), None, []
+        failure: Unreadable | Stopped | None = None
+        asked, batches = time.monotonic(), []
         try:
-            for batch in batches_of(self.config, self.batches, update):
-                place = Place(self.position.epoch, batch)
-                batches.append(Batch(data.views(batch), place))
-        except Unreadable as error:
+            with contextlib.nullcontext() if self.files is None else stop.cut_short():
+                for batch in batches_of(self.config, self.batches, update):
+                    place = Place(self.position.epoch, batch)
+                    batches.append(Batch(data.views(batch), place))
+        except (Unreadable, Stopped) as error:
             failure = error
         self.waited += time.monotonic() - asked
         if self.files is None or not any_rank(failure is not None):
@@ -165,7 +167,7 @@ class Session:
         stopped = max_over_ranks(stop[0] if stop else 0)
         if stopped:  # the workers got the signal, too
             self._interrupt(stopped)
-        if failure is None:
+        if not isinstance(failure, Unreadable):
             raise Elsewhere
         again = f"iclmsr pretrain --resume {self.folder.path} {failure.options}".rstrip()
         raise IclmsrError(f"{failure}; nothing is lost, go on with: {again}") from failure

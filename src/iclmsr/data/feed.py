@@ -189,6 +189,14 @@ class Streamed(Feed):
             iterator._shutdown_workers()
         self.loader = self.pieces = None
 
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        """Ends the workers; after an error at once, whatever they are at."""
+        iterator = getattr(self.loader, "_iterator", None)
+        if kind is not None and isinstance(iterator, _MultiProcessingDataLoaderIter):
+            for worker in iterator._workers:
+                worker.terminate()
+        super().__exit__(kind, *rest)
+
     def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:
         """What the workers decode of these batches, piece by piece."""
         try:
