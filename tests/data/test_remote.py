@@ -2,6 +2,7 @@
 """Any store that fsspec knows: its own in memory stands for S3, well and ill."""
 
 import itertools
+from types import SimpleNamespace
 
 import aiohttp
 import fsspec
@@ -159,9 +160,24 @@ def from_http(cause):
     return error
 
 
+def from_aiohttp(status, why=None):
+    """An answer with a status; or one that cannot be read, for which aiohttp makes one up."""
+    asked = SimpleNamespace(real_url="http://x/0.tar")
+    error = aiohttp.ClientResponseError(asked, (), status=status, message=str(why))
+    error.__cause__ = why
+    return error
+
+
+GARBAGE = aiohttp.http_exceptions.BadStatusLine("\x7f" * 40_000)
+
+
 @pytest.mark.parametrize(
     ("error", "tries"),
     [
+        (from_aiohttp(400), 1),
+        (from_aiohttp(416), 3),
+        (from_aiohttp(400, GARBAGE), 3),
+        (from_http(from_aiohttp(400, GARBAGE)), 3),
         (from_s3(), 1),
         (FileNotFoundError("0.tar"), 1),
         (PermissionError(13, "Access Denied"), 1),
@@ -178,9 +194,10 @@ def test_what_is_tried_again(error, tries):
         tried.append(1)
         raise error
 
-    with pytest.raises(IclmsrError, match="^cannot read s3://x: tried "):
+    with pytest.raises(IclmsrError, match="^cannot read s3://x: tried ") as caught:
         Patience(tries=3, sleep=lambda _: None).keep_trying("s3://x", action)
     assert len(tried) == tries
+    assert len(str(caught.value)) < 300
 
 
 def test_a_kind_of_url_that_nobody_knows(tmp_path):
