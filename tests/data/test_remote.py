@@ -21,6 +21,10 @@ from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
 
+def short(content):
+    return content[: len(content) // 2]
+
+
 class Failing(MemoryFileSystem):
     """The same files, of which every other read fails in a way of its own."""
 
@@ -38,7 +42,7 @@ class Failing(MemoryFileSystem):
         if isinstance(fault, Exception):
             raise fault
         content = super().cat_file(path, start, end, **kwargs)
-        return content[: len(content) // 2] if fault == "short" else content
+        return fault(content) if fault is not None else content
 
 
 fsspec.register_implementation("failing", Failing, clobber=True)
@@ -94,7 +98,7 @@ def test_images_from_a_bucket_are_those_of_the_folder(images, url):
 
 @pytest.mark.parametrize(
     "fault",
-    [OSError(5, "Please reduce your request rate"), TimeoutError(), "short"],
+    [OSError(5, "Please reduce your request rate"), TimeoutError(), short],
     ids=["busy", "silent", "short"],
 )
 @pytest.mark.parametrize("url", ["failing"], indirect=True)
@@ -104,6 +108,21 @@ def test_what_fails_now_and_then_is_tried_again(images, url, fault, faults, tmp_
     folder = open_tree(images)
     assert sorted(tree.files()) == sorted(folder.files())
     assert dict(tree.contents(tree.files())) == dict(folder.contents(folder.files()))
+
+
+@pytest.mark.parametrize("url", ["failing"], indirect=True)
+@pytest.mark.parametrize(
+    "fault",
+    [short, lambda content: content.replace(b"png", b"jpg", 1), lambda _: b"<html>"],
+    ids=["short", "wrong", "page"],
+)
+def test_an_index_that_comes_damaged_is_fetched_again(images, url, fault, faults, tmp_path):
+    faults(fault, fault, None)
+    tree = open_shards(url, patient(tmp_path))
+    assert sorted(tree.files()) == sorted(open_tree(images).files())
+    faults(fault)
+    with pytest.raises(IclmsrError, match=f"^{url}/index.json is no index of shards or is damaged"):
+        open_shards(url, patient(tmp_path))
 
 
 @pytest.mark.parametrize("url", ["failing"], indirect=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 
 Value = TypeVar("Value")
 TRANSIENT = (408, 416, 425, 429)
@@ -53,8 +53,9 @@ class Patience:
         for tried in range(self.tries):
             try:
                 return action()
-            except IclmsrError:
-                raise
+            except IclmsrError as error:
+                if tried == len(delays) or not isinstance(error, Damaged):
+                    raise
             except Exception as error:  # every file system has errors of its own
                 if tried == len(delays) or _lasting(error):
                     raise self._failed(url, tried + 1, error) from error
