@@ -183,6 +183,17 @@ def test_tars_of_parts_of_a_folder(tmp_path):
     fails(r"b\.tar: another shard has an image train/cat/0\.png too: .*", tmp_path / "{a,b}.tar")
 
 
+@pytest.mark.parametrize("inside", ["", "{}/"])
+def test_splits_of_folders_by_the_shards_names(tmp_path, inside):
+    for split in ("train", "val"):
+        keys = [inside.format(split) + f"{name}/{split}0" for name in ("cat", "dog")]
+        pack(tmp_path / f"pets-{split}-0.tar", [(f"{key}.png", picture()) for key in keys])
+    tree = opened(tmp_path / "pets-{train,val}-0.tar")
+    assert tree.files() == [
+        f"{split}/{name}/{split}0.png" for split in ("train", "val") for name in ("cat", "dog")
+    ]
+
+
 def test_masks(tmp_path):
     mask = io.BytesIO()
     Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255).save(mask, "png")

@@ -125,8 +125,10 @@ def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
         for one in scan.samples:
             if one.label is not None:
                 path = f"{folder}{class_of[one.label]}/{number:06d}/{one.key}"
+            elif nested:
+                path = one.key if one.key.startswith(folder) else folder + one.key
             else:
-                path = one.key if nested else f"{folder}{number:06d}-{one.key}"
+                path = f"{folder}{number:06d}-{one.key}"
             label = -1 if one.label is None else numbers[class_of[one.label]]
             spots = (one.offset, one.size, one.mask_offset, one.mask_size)
             samples.append(Sample(one.key, path + one.suffix, label, *spots))
