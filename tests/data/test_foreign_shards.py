@@ -309,6 +309,25 @@ def test_other_bad_shards(tmp_path):
     fails(r".*/\{0\.\.x\}\.tar: expected a range .*", tmp_path / "{0..x}.tar")
 
 
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["img.0.png", "img.0.cls", "img.1.png", "img.1.cls"], "img.0.png"),
+        (["a/0.rgb.PNG", "a/0.cls"], "a/0.rgb.PNG"),
+    ],
+)
+def test_images_with_several_dots_are_not_lost(tmp_path, names, named):
+    pack(tmp_path / "0.tar", [(name, picture()) for name in [*names, "other.png"]])
+    message = rf"{tmp_path}/0\.tar: '{re.escape(named)}' has several dots, .*: name images KEY.*"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
+def test_a_key_that_comes_twice(tmp_path):
+    pack(tmp_path / "0.tar", chain(labelled(0, [0, 1]), labelled(0, [0])))
+    message = rf"{tmp_path}/0\.tar has an image '0000\.png' twice: give each a name of its own"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
 def test_names_that_are_not_utf_8(tmp_path):
     name = os.fsdecode(b"caf\xe9/\xff")
     pack(tmp_path / "0.tar", [(f"{name}.png", picture()), (f"{name}.cls", b"\xe9")])

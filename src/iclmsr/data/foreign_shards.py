@@ -221,7 +221,7 @@ def _scan(name: str, store: ShardStore) -> Scan:
 
 def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
     """Those keys of a shard that have an image."""
-    found: dict[str, Members] = {}
+    found, others = dict[str, Members](), dict[str, str]()
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for name, member in regular(where, archive, file):
             folder, slash, base = name.rpartition("/")
@@ -230,18 +230,27 @@ def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
                 continue
             key = folder + slash + stem
             one = found.setdefault(key, Members(key))
+            suffix = f".{kind.lower()}"
             if kind == MASK:
                 one.mask_offset, one.mask_size = member.offset_data, member.size
-            elif f".{kind.lower()}" in SUFFIXES and not one.suffix:
-                one.suffix, one.offset, one.size = (
-                    f".{kind.lower()}",
-                    member.offset_data,
-                    member.size,
+            elif suffix in SUFFIXES and suffix == one.suffix:
+                raise IclmsrError(
+                    f"{where} has an image '{printable(name)}' twice: give each a name of its own"
                 )
+            elif suffix in SUFFIXES and not one.suffix:
+                one.suffix, one.offset, one.size = suffix, member.offset_data, member.size
+            elif suffix.endswith(SUFFIXES):
+                others.setdefault(key, name)
             elif kind in ("cls", "json") and member.size <= LABEL_SIZE:
                 content = archive.extractfile(member)
                 assert content is not None  # as it is a plain file
                 one.label = _label(kind, content.read(), one.label)
+    for key, name in others.items():
+        if not found[key].suffix:
+            raise IclmsrError(
+                f"{where}: '{printable(name)}' has several dots, and the key '{printable(key)}', "
+                "up to the first, has no image: name images KEY.png, labels KEY.cls, no dot in KEY"
+            )
     yield from (one for one in found.values() if one.suffix)
 
 
