@@ -92,6 +92,21 @@ def test_names_are_classes(tmp_path):
     assert tree.folders() == ["_.", "a_b", "cat"]
 
 
+def test_minus_one_goes_before_all_other_numbers(tmp_path):
+    pack(tmp_path / "0.tar", labelled(0, [10, -1, 2, 0]))
+    assert opened(tmp_path / "{0..0}.tar").folders() == ["-1", "00", "02", "10"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"), [(["a/b", "a_b"], "a_b"), ([".x", "_x"], "_x"), (["1", "01"], "01")]
+)
+def test_two_labels_are_never_one_class(tmp_path, labels, name):
+    pack(tmp_path / "0.tar", labelled(0, labels))
+    one, other = map(re.escape, map(repr, labels))
+    message = rf"0000 in 0\.tar has label {one} and 0001 .* has {other}, which .*, '{name}': .*"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
 def test_splits_by_the_shards_names(tmp_path):
     pack(tmp_path / "pets-train-0.tar", labelled(0, [0, 1]))
     pack(tmp_path / "pets-val-0.tar", labelled(0, [1, 0, 0]))

@@ -146,18 +146,28 @@ def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
 def _classes(names: Sequence[str], scans: Sequence[Scan]) -> dict[str, str]:
     """The class that each label is; a folder's name."""
     first: dict[bool, str] = {}
-    labels = set()
+    texts: dict[str, str] = {}
     for name, scan in zip(names, scans, strict=True):
         for one in scan.samples:
-            first.setdefault(one.label is None, f"{printable(one.key)} in {name}")
-            labels |= {one.label} - {None}
+            where = f"{printable(one.key)} in {name}"
+            first.setdefault(one.label is None, where)
+            if one.label is not None:
+                texts.setdefault(one.label, where)
     if len(first) == 2:
         raise IclmsrError(f"{first[True]} has no label (.cls), but {first[False]} has")
-    texts = {label for label in labels if label is not None}
-    width = max(map(len, texts), default=0) if all(map(str.isdecimal, texts)) else 0
-    named = {text: re.sub(r"^\.|/", "_", text).zfill(width) for text in texts}
     if "" in texts:
-        raise IclmsrError(f"{first[False]} or another image has an empty label")
+        raise IclmsrError(f"{texts['']} has an empty label")
+    numbers = all(re.fullmatch(r"-?\d+", text) for text in texts)
+    width = max(map(len, texts), default=0) if numbers else 0
+    named = {text: re.sub(r"^\.|/", "_", text).zfill(width) for text in texts}
+    text_of: dict[str, str] = {}
+    for text, name in named.items():
+        other = text_of.setdefault(name, text)
+        if other != text:
+            raise IclmsrError(
+                f"{texts[other]} has label {other!r} and {texts[text]} has {text!r}, which would "
+                f"be one class, {name!r}: write them alike, or so that they differ in more"
+            )
     return named
 
 
