@@ -21,6 +21,10 @@ class Diverged(IclmsrError):
     """
 
 
+class Damaged(IclmsrError):
+    """A file is cut off, changed or another one; fetched again from a URL it may be right."""
+
+
 class Elsewhere(IclmsrError):
     """Another process of the run says what is wrong; this one ends without a word.
 

@@ -92,6 +92,21 @@ def test_names_are_classes(tmp_path):
     assert tree.folders() == ["_.", "a_b", "cat"]
 
 
+def test_minus_one_goes_before_all_other_numbers(tmp_path):
+    pack(tmp_path / "0.tar", labelled(0, [10, -1, 2, 0]))
+    assert opened(tmp_path / "{0..0}.tar").folders() == ["-1", "00", "02", "10"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"), [(["a/b", "a_b"], "a_b"), ([".x", "_x"], "_x"), (["1", "01"], "01")]
+)
+def test_two_labels_are_never_one_class(tmp_path, labels, name):
+    pack(tmp_path / "0.tar", labelled(0, labels))
+    one, other = map(re.escape, map(repr, labels))
+    message = rf"0000 in 0\.tar has label {one} and 0001 .* has {other}, which .*, '{name}': .*"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
 def test_splits_by_the_shards_names(tmp_path):
     pack(tmp_path / "pets-train-0.tar", labelled(0, [0, 1]))
     pack(tmp_path / "pets-val-0.tar", labelled(0, [1, 0, 0]))
@@ -181,6 +196,17 @@ def test_tars_of_parts_of_a_folder(tmp_path):
     assert tree.files() == ["train/cat/0.png", "train/dog/0.png"]
     pack(tmp_path / "b.tar", [("train/cat/0.png", picture())])
     fails(r"b\.tar: another shard has an image train/cat/0\.png too: .*", tmp_path / "{a,b}.tar")
+
+
+@pytest.mark.parametrize("inside", ["", "{}/"])
+def test_splits_of_folders_by_the_shards_names(tmp_path, inside):
+    for split in ("train", "val"):
+        keys = [inside.format(split) + f"{name}/{split}0" for name in ("cat", "dog")]
+        pack(tmp_path / f"pets-{split}-0.tar", [(f"{key}.png", picture()) for key in keys])
+    tree = opened(tmp_path / "pets-{train,val}-0.tar")
+    assert tree.files() == [
+        f"{split}/{name}/{split}0.png" for split in ("train", "val") for name in ("cat", "dog")
+    ]
 
 
 def test_masks(tmp_path):
@@ -296,6 +322,25 @@ def test_other_bad_shards(tmp_path):
     fails(r".* has an empty label", root)
     fails(r"http://x/0\.tar\.gz: shards that are compressed .*", "http://x/0.tar.gz")
     fails(r".*/\{0\.\.x\}\.tar: expected a range .*", tmp_path / "{0..x}.tar")
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["img.0.png", "img.0.cls", "img.1.png", "img.1.cls"], "img.0.png"),
+        (["a/0.rgb.PNG", "a/0.cls"], "a/0.rgb.PNG"),
+    ],
+)
+def test_images_with_several_dots_are_not_lost(tmp_path, names, named):
+    pack(tmp_path / "0.tar", [(name, picture()) for name in [*names, "other.png"]])
+    message = rf"{tmp_path}/0\.tar: '{re.escape(named)}' has several dots, .*: name images KEY.*"
+    fails(message, tmp_path / "{0..0}.tar")
+
+
+def test_a_key_that_comes_twice(tmp_path):
+    pack(tmp_path / "0.tar", chain(labelled(0, [0, 1]), labelled(0, [0])))
+    message = rf"{tmp_path}/0\.tar has an image '0000\.png' twice: give each a name of its own"
+    fails(message, tmp_path / "{0..0}.tar")
 
 
 def test_names_that_are_not_utf_8(tmp_path):

@@ -2,6 +2,7 @@
 """Any store that fsspec knows: its own in memory stands for S3, well and ill."""
 
 import itertools
+from types import SimpleNamespace
 
 import aiohttp
 import fsspec
@@ -18,6 +19,10 @@ from iclmsr.data.shards import open_shards
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
+
+
+def short(content):
+    return content[: len(content) // 2]
 
 
 class Failing(MemoryFileSystem):
@@ -37,7 +42,7 @@ class Failing(MemoryFileSystem):
         if isinstance(fault, Exception):
             raise fault
         content = super().cat_file(path, start, end, **kwargs)
-        return content[: len(content) // 2] if fault == "short" else content
+        return fault(content) if fault is not None else content
 
 
 fsspec.register_implementation("failing", Failing, clobber=True)
@@ -93,7 +98,7 @@ def test_images_from_a_bucket_are_those_of_the_folder(images, url):
 
 @pytest.mark.parametrize(
     "fault",
-    [OSError(5, "Please reduce your request rate"), TimeoutError(), "short"],
+    [OSError(5, "Please reduce your request rate"), TimeoutError(), short],
     ids=["busy", "silent", "short"],
 )
 @pytest.mark.parametrize("url", ["failing"], indirect=True)
@@ -103,6 +108,21 @@ def test_what_fails_now_and_then_is_tried_again(images, url, fault, faults, tmp_
     folder = open_tree(images)
     assert sorted(tree.files()) == sorted(folder.files())
     assert dict(tree.contents(tree.files())) == dict(folder.contents(folder.files()))
+
+
+@pytest.mark.parametrize("url", ["failing"], indirect=True)
+@pytest.mark.parametrize(
+    "fault",
+    [short, lambda content: content.replace(b"png", b"jpg", 1), lambda _: b"<html>"],
+    ids=["short", "wrong", "page"],
+)
+def test_an_index_that_comes_damaged_is_fetched_again(images, url, fault, faults, tmp_path):
+    faults(fault, fault, None)
+    tree = open_shards(url, patient(tmp_path))
+    assert sorted(tree.files()) == sorted(open_tree(images).files())
+    faults(fault)
+    with pytest.raises(IclmsrError, match=f"^{url}/index.json is no index of shards or is damaged"):
+        open_shards(url, patient(tmp_path))
 
 
 @pytest.mark.parametrize("url", ["failing"], indirect=True)
@@ -159,9 +179,24 @@ def from_http(cause):
     return error
 
 
+def from_aiohttp(status, why=None):
+    """An answer with a status; or one that cannot be read, for which aiohttp makes one up."""
+    asked = SimpleNamespace(real_url="http://x/0.tar")
+    error = aiohttp.ClientResponseError(asked, (), status=status, message=str(why))
+    error.__cause__ = why
+    return error
+
+
+GARBAGE = aiohttp.http_exceptions.BadStatusLine("\x7f" * 40_000)
+
+
 @pytest.mark.parametrize(
     ("error", "tries"),
     [
+        (from_aiohttp(400), 1),
+        (from_aiohttp(416), 3),
+        (from_aiohttp(400, GARBAGE), 3),
+        (from_http(from_aiohttp(400, GARBAGE)), 3),
         (from_s3(), 1),
         (FileNotFoundError("0.tar"), 1),
         (PermissionError(13, "Access Denied"), 1),
@@ -178,9 +213,10 @@ def test_what_is_tried_again(error, tries):
         tried.append(1)
         raise error
 
-    with pytest.raises(IclmsrError, match="^cannot read s3://x: tried "):
+    with pytest.raises(IclmsrError, match="^cannot read s3://x: tried ") as caught:
         Patience(tries=3, sleep=lambda _: None).keep_trying("s3://x", action)
     assert len(tried) == tries
+    assert len(str(caught.value)) < 300
 
 
 def test_a_kind_of_url_that_nobody_knows(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tarfile
@@ -280,6 +281,20 @@ def test_full_disk(tmp_path, source, monkeypatch):
     )
     assert sorted(contents(out)) == [".shards.jsonl"]
     monkeypatch.undo()
+    write(source, out)
+
+
+def test_full_disk_at_the_journal(tmp_path, source):
+    out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        fails(
+            f"cannot write {out}/.shards.jsonl: File too large: free some room, .*",
+            source,
+            out,
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     write(source, out)
 
 

@@ -125,8 +125,10 @@ def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
         for one in scan.samples:
             if one.label is not None:
                 path = f"{folder}{class_of[one.label]}/{number:06d}/{one.key}"
+            elif nested:
+                path = one.key if one.key.startswith(folder) else folder + one.key
             else:
-                path = one.key if nested else f"{folder}{number:06d}-{one.key}"
+                path = f"{folder}{number:06d}-{one.key}"
             label = -1 if one.label is None else numbers[class_of[one.label]]
             spots = (one.offset, one.size, one.mask_offset, one.mask_size)
             samples.append(Sample(one.key, path + one.suffix, label, *spots))
@@ -144,18 +146,28 @@ def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
 def _classes(names: Sequence[str], scans: Sequence[Scan]) -> dict[str, str]:
     """The class that each label is; a folder's name."""
     first: dict[bool, str] = {}
-    labels = set()
+    texts: dict[str, str] = {}
     for name, scan in zip(names, scans, strict=True):
         for one in scan.samples:
-            first.setdefault(one.label is None, f"{printable(one.key)} in {name}")
-            labels |= {one.label} - {None}
+            where = f"{printable(one.key)} in {name}"
+            first.setdefault(one.label is None, where)
+            if one.label is not None:
+                texts.setdefault(one.label, where)
     if len(first) == 2:
         raise IclmsrError(f"{first[True]} has no label (.cls), but {first[False]} has")
-    texts = {label for label in labels if label is not None}
-    width = max(map(len, texts), default=0) if all(map(str.isdecimal, texts)) else 0
-    named = {text: re.sub(r"^\.|/", "_", text).zfill(width) for text in texts}
     if "" in texts:
-        raise IclmsrError(f"{first[False]} or another image has an empty label")
+        raise IclmsrError(f"{texts['']} has an empty label")
+    numbers = all(re.fullmatch(r"-?\d+", text) for text in texts)
+    width = max(map(len, texts), default=0) if numbers else 0
+    named = {text: re.sub(r"^\.|/", "_", text).zfill(width) for text in texts}
+    text_of: dict[str, str] = {}
+    for text, name in named.items():
+        other = text_of.setdefault(name, text)
+        if other != text:
+            raise IclmsrError(
+                f"{texts[other]} has label {other!r} and {texts[text]} has {text!r}, which would "
+                f"be one class, {name!r}: write them alike, or so that they differ in more"
+            )
     return named
 
 
@@ -219,7 +231,7 @@ def _scan(name: str, store: ShardStore) -> Scan:
 
 def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
     """Those keys of a shard that have an image."""
-    found: dict[str, Members] = {}
+    found, others = dict[str, Members](), dict[str, str]()
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for name, member in regular(where, archive, file):
             folder, slash, base = name.rpartition("/")
@@ -228,18 +240,27 @@ def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
                 continue
             key = folder + slash + stem
             one = found.setdefault(key, Members(key))
+            suffix = f".{kind.lower()}"
             if kind == MASK:
                 one.mask_offset, one.mask_size = member.offset_data, member.size
-            elif f".{kind.lower()}" in SUFFIXES and not one.suffix:
-                one.suffix, one.offset, one.size = (
-                    f".{kind.lower()}",
-                    member.offset_data,
-                    member.size,
+            elif suffix in SUFFIXES and suffix == one.suffix:
+                raise IclmsrError(
+                    f"{where} has an image '{printable(name)}' twice: give each a name of its own"
                 )
+            elif suffix in SUFFIXES and not one.suffix:
+                one.suffix, one.offset, one.size = suffix, member.offset_data, member.size
+            elif suffix.endswith(SUFFIXES):
+                others.setdefault(key, name)
             elif kind in ("cls", "json") and member.size <= LABEL_SIZE:
                 content = archive.extractfile(member)
                 assert content is not None  # as it is a plain file
                 one.label = _label(kind, content.read(), one.label)
+    for key, name in others.items():
+        if not found[key].suffix:
+            raise IclmsrError(
+                f"{where}: '{printable(name)}' has several dots, and the key '{printable(key)}', "
+                "up to the first, has no image: name images KEY.png, labels KEY.cls, no dot in KEY"
+            )
     yield from (one for one in found.values() if one.suffix)
 
 

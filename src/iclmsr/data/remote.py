@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 
 Value = TypeVar("Value")
-TRANSIENT = (408, 425, 429)
-"""HTTP's own words for "later", among those that say that the request is wrong."""
+TRANSIENT = (408, 416, 425, 429)
+"""HTTP's 4xx that may be another answer later; 416 comes of a file that is being replaced."""
+REASON = 200
+"""Characters of an exception that a message has."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Patience:
         for tried in range(self.tries):
             try:
                 return action()
-            except IclmsrError:
-                raise
+            except IclmsrError as error:
+                if tried == len(delays) or not isinstance(error, Damaged):
+                    raise
             except Exception as error:  # every file system has errors of its own
                 if tried == len(delays) or _lasting(error):
                     raise self._failed(url, tried + 1, error) from error
@@ -70,18 +73,21 @@ class Patience:
         )
 
     def _reason(self, error: Exception) -> str:
-        """An exception in one line."""
+        """An exception in one line, cut where it is long: some quote what they cannot read."""
         if isinstance(error, TimeoutError):
             return f"nothing came for {self.timeout:g} seconds"
-        return " ".join(f"{type(error).__name__}: {error}".split())
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return text if len(text) <= REASON else f"{text[: REASON - 4]} ..."
 
 
 def _lasting(error: Exception) -> bool:
     """Whether to try again is of no use."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    status = getattr(cause or error, "status", None)
+    answer = cause or error
+    status = getattr(answer, "status", None)
     if isinstance(status, int):
-        return 400 <= status < 500 and status not in TRANSIENT
+        # What aiohttp cannot read is no server's answer: it says 400 itself, and has a cause.
+        return 400 <= status < 500 and status not in TRANSIENT and answer.__cause__ is None
     # fsspec's HTTP says "not found" whatever it was; a store names its own answer as the cause.
     http = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
     return not http and isinstance(error, FileNotFoundError | PermissionError)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 
 NAME = "index.json"
 FIRST = "000000.tar"
@@ -101,7 +101,8 @@ def decode_index(text: bytes, where: str) -> Index:
         where: Its name, for messages.
 
     Raises:
-        IclmsrError: It is cut off or changed, of a later version, or names files elsewhere.
+        Damaged: It is cut off or changed, or names files elsewhere.
+        IclmsrError: It is of a later version.
     """
     try:
         value = json.loads(text)
@@ -120,7 +121,7 @@ def decode_index(text: bytes, where: str) -> Index:
         return Index(content["stamp"], classes, shards, content.get("backgrounds", ""))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise IclmsrError(
+        raise Damaged(
             f"{where} is no index of shards or is damaged ({reason}): `iclmsr data shard` or "
             "another copy mends it"
         ) from error

@@ -160,7 +160,7 @@ def _journal(out: Path, stamp: str) -> Iterator[tuple[dict[str, Shard], IO[bytes
             new = not path.exists() and not (out / NAME).exists()
             if new and any(out.iterdir()):
                 raise _taken(out, "is not empty")
-            file = stack.enter_context(path.open("a+b"))
+            file = stack.enter_context(path.open("a+b", buffering=0))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -195,10 +195,11 @@ def _line(shard: Shard) -> bytes:
 
 
 def _note(journal: IO[bytes], *lines: bytes) -> None:
-    """Writes lines so that they last."""
+    """Writes lines so that they last; a buffer would have them tried again when it is closed."""
+    rest = memoryview(b"".join(lines))
     with _writable(Path(journal.name)):
-        journal.writelines(lines)
-        journal.flush()
+        while rest:
+            rest = rest[journal.write(rest) :]
         os.fsync(journal.fileno())
 
 

@@ -261,12 +261,13 @@ def open_shards(place: Path | str, store: ShardStore) -> ShardTree:
     if isinstance(place, str):
         place = place.rstrip("/")
         where = f"{place}/{shard_index.NAME}"
-        text = store.remote.read(where)
+        patience = store.remote.patience
+        index = patience.keep_trying(where, lambda: decode_index(store.remote.read(where), where))
     else:
         where = printable(place / shard_index.NAME)
         with opened(place / shard_index.NAME) as file:
-            text = file.read()
-    return ShardTree(decode_index(text, where), place, store)
+            index = decode_index(file.read(), where)
+    return ShardTree(index, place, store)
 
 
 def _has_index(folder: Path) -> bool:
