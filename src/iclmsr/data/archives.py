@@ -279,8 +279,12 @@ def check_md5(place: Path, official: Official) -> None:
 
 
 def _first_folder(place: Path) -> str:
-    """The top folder of a tar archive's first file; empty for any other file."""
+    """The top folder of a tar archive's first file in one; empty for any other file.
+
+    Hidden ones do not count, nor what lies beside: macOS packs ``._FOLDER`` before the folder.
+    """
     if not place.name.endswith(TAR_SUFFIXES):
         return ""
     with open_tar(place) as members:
-        return next((name.partition("/")[0] for name, _ in members), "")
+        tops = (name.partition("/") for name, _ in members if not name.startswith("."))
+        return next((folder for folder, slash, _ in tops if slash), "")
