@@ -317,6 +317,19 @@ def test_files_that_are_not_called_like_images(root):
     assert found["notes"] == [note]
 
 
+def test_backgrounds_that_lack_images(root):
+    names = [str(file.relative_to(root)) for file in sorted(root.glob("*/*/*.png"))]
+    path = root / "backgrounds.csv"
+    path.write_text("\n".join(f"{name},sea" for name in names))
+    found = looked(root)
+    assert found["usable"]
+    assert (found["notes"], found["passed_over"]) == ([], {})
+    path.write_text("\n".join(f"{name},sea" for name in names if name != "train/cat/0.png"))
+    found = looked(root)
+    one(found["problems"], f"{path} has no line for train/cat/0.png: write one for every image")
+    assert (found["notes"], found["splits"]["train"]["images"]) == ([], 6)
+
+
 @pytest.mark.parametrize("suffix", [".pgm", ".pbm", ".pnm", ".jp2", ".jfif"])
 def test_rarer_suffixes(tmp_path, suffix):
     write(tmp_path, *(f"a/{number}.png" for number in range(2)))

@@ -26,7 +26,7 @@ class Findings:
         files: Where its images are files of their own or cells of a column, else None.
         splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
             not in it.
-        refused: Why not, by the same names.
+        refused: Why a run would refuse a split as a whole, by the same names.
         has_test: Whether there is anything to test on.
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
