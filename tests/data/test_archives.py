@@ -91,6 +91,12 @@ def test_archives_without_splits_or_classes(tmp_path, name):
 
 
 @FORMATS
+def test_a_split_folder_that_is_not_in_lower_case_is_not_passed_through(tmp_path, name):
+    path = pack(tmp_path / name, {"pets/Train/cat/0.png": png(), "pets/Train/dog/0.png": png()})
+    fails(f"{path}/pets/Train is no split, as its name is not in lower case: call it train.*", path)
+
+
+@FORMATS
 def test_draw_and_corrupt_files(tmp_path, name):
     files = {f"a/{number}.png": png() for number in range(10)}
     draw = Draw(limit=4, seed=1)

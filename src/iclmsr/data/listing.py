@@ -16,6 +16,7 @@ SUFFIXES = tuple(
 MASKS = "masks"
 """The folder beside splits or classes that holds masks; nothing in it is an image."""
 FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLITS = {name for names in FOLDERS.values() for name in names}
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,9 @@ def top(tree: Tree) -> Tree:
     An archive of a folder often has that folder as its one and only entry: it is passed through.
     On disk, ``root`` is what the user says it is.
     """
-    splits = {name for names in FOLDERS.values() for name in names}
     while isinstance(tree, Archive):
         folders = tree.folders()
-        if len(folders) != 1 or folders[0] in splits or not tree.folders(folders[0]):
+        if len(folders) != 1 or folders[0].lower() in SPLITS or not tree.folders(folders[0]):
             return tree
         if any("/" not in name for name in tree.files()):
             return tree
@@ -143,6 +143,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
 def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     """Where the split's class folders are: a folder named after it, or the root itself."""
     inside = tree.folders()
+    _check_case(tree, inside)
     there = {
         name: [folder for folder in folders if folder in inside]
         for name, folders in rules.folders.items()
@@ -159,6 +160,18 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
         f"no {split} images in {tree.where('')}: looked for a folder {' or '.join(names)}; "
         f"put the images into {tree.where(names[0])}/CLASS/"
     )
+
+
+def _check_case(tree: Tree, folders: list[str]) -> None:
+    """Raises where a folder is called like that of a split, but for upper case."""
+    for name in folders:
+        known = name.lower()
+        if known in SPLITS and name != known:
+            raise IclmsrError(
+                f"{tree.where(name)} is no split, as its name is not in lower case: call it "
+                f"{known}, or move a class of that name to {tree.where('train')}/{name}/, and all "
+                "others with it"
+            )
 
 
 def _check_masks(tree: Tree, rules: Rules) -> None:
