@@ -350,6 +350,19 @@ def test_images_without_classes_or_test(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["JPEGImages", "Images", "img", "all"])
+def test_one_class_only(tmp_path, name):
+    write(tmp_path, f"train/{name}/0.png", f"train/{name}/1.png", f"test/{name}/0.png")
+    found = looked(tmp_path)
+    assert found["usable"]
+    assert found["notes"] == [
+        f"{split} images have one class only, {name}: any accuracy on them is 100 %; sort them "
+        "into folders by class, or pass --data.no-labels"
+        for split in ("train", "test")
+    ]
+    assert "class only" not in " ".join(looked(tmp_path, labels=False)["notes"])
+
+
 def test_sizes_formats_and_unequal_classes(tmp_path, capsys):
     write(tmp_path, *(f"a/{number}.png" for number in range(30)))
     write(tmp_path, "b/0.png", "b/1.jpg", size=(20, 30), seed=60)

@@ -135,6 +135,11 @@ class Findings:
         counts = [count for label, count in split.counts().items() if label]
         if counts and max(counts) > UNEQUAL * min(counts):
             yield f"{name} classes are very unequal: {min(counts):,} to {max(counts):,} images"
+        if len(counts) == 1:
+            yield (
+                f"{name} images have one class only, {shown(split.classes)}: any accuracy on them "
+                "is 100 %; sort them into folders by class, or pass --data.no-labels"
+            )
         if not counts:
             yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
         small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)
