@@ -135,13 +135,16 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
 def index_tar(place: Path) -> Index:
     """Path of each file of a tar archive and where it lies, None in one that is compressed.
 
+    Folders are there as well, with a slash at the end of their path.
+
     Raises:
         IclmsrError: As :func:`open_tar`.
     """
     packed = place.name.endswith("gz")
     with _opened_tar(place) as (archive, stream):
-        for name, member in regular(place, archive, stream):
-            yield name, None if packed else Stored(str(place), member.offset_data, member.size)
+        for name, member in _entries(place, archive, stream):
+            where = Stored(str(place), member.offset_data, member.size)
+            yield name, None if packed or member.isdir() else where
 
 
 @contextlib.contextmanager
@@ -170,16 +173,21 @@ def regular(
         IclmsrError: A member leads out of it, or is neither a file nor a folder.
         tarfile.TarError: It is truncated or damaged.
     """
+    return (one for one in _entries(place, archive, stream) if not one[1].isdir())
+
+
+def _entries(
+    place: Path | str, archive: tarfile.TarFile, stream: IO[bytes]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """As above, and the folders, with a slash at the end of their path."""
     for member in archive:
         name = _safe_name(place, member.name)
         if member.islnk() or member.issym():
             target = printable(member.linkname)
             raise _refused(place, name, f"is a link to '{target}': pack files, not links")
-        if member.isdir():
-            continue
-        if not member.isreg() or member.issparse():
+        if not (member.isdir() or member.isreg()) or member.issparse():
             raise _refused(place, name, "is not a plain file")
-        yield name, member
+        yield name + "/" * member.isdir(), member
     # tarfile takes a damaged header for the end; the real one is followed by zeros only.
     ends = stream.tell() >= archive.offset + tarfile.BLOCKSIZE  # one that is cut off, too
     while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
@@ -203,28 +211,30 @@ def open_zip(place: Path) -> Iterator[Members]:
         IclmsrError: It is truncated, damaged or encrypted, or a path leads out of it.
     """
     with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
-        yield ((name, partial(archive.open, info)) for name, info in _unencrypted(place, archive))
+        files = (one for one in _unencrypted(place, archive) if not one[1].is_dir())
+        yield ((name, partial(archive.open, info)) for name, info in files)
 
 
 def index_zip(place: Path) -> Index:
     """Path of each file of a zip archive and where it lies, None for exotic compression.
+
+    Folders are there as well, as in :func:`index_tar`.
 
     Raises:
         IclmsrError: As :func:`open_zip`.
     """
     with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
         for name, info in _unencrypted(place, archive):
-            yield name, Zipped.of(str(place), info)
+            yield name, None if info.is_dir() else Zipped.of(str(place), info)
 
 
 def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    """The files; raises at one that is encrypted."""
+    """The files and folders; raises at one that is encrypted."""
     for info in archive.infolist():
         name = _safe_name(place, info.filename)
         if info.flag_bits & 1:
             raise _refused(place, name, "is encrypted: pack it without a password")
-        if not info.is_dir():
-            yield name, info
+        yield name + "/" * info.is_dir(), info
 
 
 def _safe_name(place: Path | str, name: str) -> str:

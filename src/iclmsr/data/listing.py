@@ -69,14 +69,20 @@ def top(tree: Tree) -> Tree:
     An archive of a folder often has that folder as its one and only entry: it is passed through.
     On disk, ``root`` is what the user says it is.
     """
-    while isinstance(tree, Archive):
-        folders = tree.folders()
-        if len(folders) != 1 or folders[0].lower() in SPLITS or not tree.folders(folders[0]):
-            return tree
-        if any("/" not in name for name in tree.files()):
-            return tree
-        tree = tree.below(folders[0])
+    while isinstance(tree, Archive) and (folder := _only_folder(tree)):
+        tree = tree.below(folder)
     return tree
+
+
+def _only_folder(tree: Tree) -> str:
+    """The one folder that all files are in, if it is neither a split nor a class; else empty."""
+    paths = [name.split("/") for name in tree.files()]
+    folders = {path[0] for path in paths if len(path) > 1}
+    nested = any(len(path) > 2 for path in paths)
+    if len(folders) != 1 or not nested or any(len(path) == 1 for path in paths):
+        return ""
+    (folder,) = folders
+    return "" if folder.lower() in SPLITS else folder
 
 
 def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
