@@ -113,6 +113,18 @@ def test_an_empty_class_is_an_error_as_in_a_folder(tmp_path, name, prefix):
 
 
 @FORMATS
+def test_texts_and_folders_beside_that_of_the_splits(tmp_path, name):
+    files = {name: png() for name in NAMES}
+    expected = read(unpack(tmp_path / "folder", files))
+    files = {f"pets/{name}": content for name, content in files.items()}
+    path = pack(tmp_path / name, files | {"README.txt": b"hello"})
+    assert read(path).fingerprint() == expected.fingerprint()
+    for beside in ("notes/README.txt", "0.png"):
+        pack(path, files | {beside: b"hello"})
+        fails(f"{path} has no folder train, but {path}/pets has: unpack it, or pack .*", path)
+
+
+@FORMATS
 def test_draw_and_corrupt_files(tmp_path, name):
     files = {f"a/{number}.png": png() for number in range(10)}
     draw = Draw(limit=4, seed=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from iclmsr.data.backgrounds import Backgrounds
 from iclmsr.data.classes import check_same, choose, shown
+from iclmsr.data.names import printable
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
@@ -66,7 +67,8 @@ class Rules:
 def top(tree: Tree) -> Tree:
     """The tree from where its splits or classes are.
 
-    An archive of a folder often has that folder as its one and only entry: it is passed through.
+    An archive of a folder often has that folder as its one and only entry: it is passed through, as
+    it is where a text lies beside a folder of splits.
     On disk, ``root`` is what the user says it is.
     """
     while isinstance(tree, Archive) and (folder := _only_folder(tree)):
@@ -78,8 +80,11 @@ def _only_folder(tree: Tree) -> str:
     """The one folder that all files are in, if it is neither a split nor a class; else empty."""
     paths = [name.split("/") for name in tree.files()]
     folders = {path[0] for path in paths if len(path) > 1}
-    nested = any(len(path) > 2 for path in paths)
-    if len(folders) != 1 or not nested or any(len(path) == 1 for path in paths):
+    inside = {path[1].lower() for path in paths if len(path) > 2}
+    beside = [path[0].lower() for path in paths if len(path) == 1]
+    if "train" in inside:
+        beside = [name for name in beside if name.endswith(SUFFIXES)]
+    if len(folders) != 1 or not inside or beside:
         return ""
     (folder,) = folders
     return "" if folder.lower() in SPLITS else folder
@@ -200,9 +205,10 @@ def _check_classes(
     for name in classes:
         if not folder and "train" in tree.folders(name):
             root, nested = tree.where(""), tree.where(name)
-            raise IclmsrError(
-                f"{root} has no folder train, but {nested} has: pass --data.root {nested}"
-            )
+            advice = f"pass --data.root {nested}"
+            if isinstance(tree, Archive):
+                advice = f"unpack it, or pack folder {printable(name)} alone"
+            raise IclmsrError(f"{root} has no folder train, but {nested} has: {advice}")
     check_sorted(tree, folder, classes)
     if split != "train" and "train" in tree.folders():
         train = classes_of(tree, "train", rules)
