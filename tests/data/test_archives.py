@@ -31,7 +31,7 @@ def png():
 
 
 def pack(path, files, prefix=""):
-    """An archive of files in the opposite of their order."""
+    """An archive of files in the opposite of their order; names that end with / are folders."""
     files = {prefix + name: content for name, content in reversed(files.items())}
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
@@ -42,6 +42,8 @@ def pack(path, files, prefix=""):
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
+            if name.endswith("/"):
+                member.type = tarfile.DIRTYPE
             archive.addfile(member, io.BytesIO(content))
     return path
 
@@ -88,6 +90,38 @@ def test_archives_without_splits_or_classes(tmp_path, name):
     assert read(pack(tmp_path / name, one)).classes == ("cat",)
     assert read(pack(tmp_path / name, one), labels=False).labels.tolist() == [-1, -1]
     assert read(pack(tmp_path / name, {"0.png": png(), **classes})).classes == ("cat", "dog")
+
+
+@FORMATS
+def test_a_split_folder_that_is_not_in_lower_case_is_not_passed_through(tmp_path, name):
+    path = pack(tmp_path / name, {"pets/Train/cat/0.png": png(), "pets/Train/dog/0.png": png()})
+    fails(f"{path}/pets/Train is no split, as its name is not in lower case: call it train.*", path)
+
+
+@FORMATS
+@pytest.mark.parametrize("prefix", ["", "pets/"])
+def test_an_empty_class_is_an_error_as_in_a_folder(tmp_path, name, prefix):
+    empty = ["train/", "train/a/", "test/", "train/eel/", "train/newt/sub/"]
+    files = {name: png() for name in NAMES} | dict.fromkeys(empty, b"")
+    path = pack(tmp_path / name, files, prefix)
+    fails(rf"no images in 2 classes of {path}/{prefix}train: eel, newt: looked for .*", path)
+    empty = ["./", "pets/", "logs/", "__MACOSX/", "pets/.git/", "pets/a/", "pets/a/sub/"]
+    files = {"pets/a/0.png": png(), "pets/b/0.png": png(), **dict.fromkeys(empty, b"")}
+    assert read(pack(path, files)).classes == ("a", "b")  # no class is empty
+    files = {"a/0.png": png(), **dict.fromkeys(["a/sub/", "__MACOSX/", "__MACOSX/a/"], b"")}
+    assert read(pack(path, files)).classes == ("a",)
+
+
+@FORMATS
+def test_texts_and_folders_beside_that_of_the_splits(tmp_path, name):
+    files = {name: png() for name in NAMES}
+    expected = read(unpack(tmp_path / "folder", files))
+    files = {f"pets/{name}": content for name, content in files.items()}
+    path = pack(tmp_path / name, files | {"README.txt": b"hello"})
+    assert read(path).fingerprint() == expected.fingerprint()
+    for beside in ("notes/README.txt", "0.png"):
+        pack(path, files | {beside: b"hello"})
+        fails(f"{path} has no folder train, but {path}/pets has: unpack it, or pack .*", path)
 
 
 @FORMATS

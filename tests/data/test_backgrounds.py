@@ -118,6 +118,12 @@ def test_lines_that_are_missing_or_wrong(root):
     assert load(config(root), "train").backgrounds.tolist() == [2, 0, 2]
 
 
+def test_a_quote_that_is_not_closed(root):
+    write(root, ('"train/cat/0.png', "sea"), *((path, "alp") for path in PATHS * 1000))
+    where = re.escape(f"{root}/backgrounds.csv")
+    fails(rf"cannot read {where}, line \d+: field larger than .*: close every quote$", root)
+
+
 def test_val_serves_as_test_where_there_is_no_other(root):
     for path in PATHS[3:5]:
         (root / path).unlink()

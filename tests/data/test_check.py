@@ -327,6 +327,19 @@ def test_files_that_are_not_called_like_images(root):
     assert found["notes"] == [note]
 
 
+def test_backgrounds_that_lack_images(root):
+    names = [str(file.relative_to(root)) for file in sorted(root.glob("*/*/*.png"))]
+    path = root / "backgrounds.csv"
+    path.write_text("\n".join(f"{name},sea" for name in names))
+    found = looked(root)
+    assert found["usable"]
+    assert (found["notes"], found["passed_over"]) == ([], {})
+    path.write_text("\n".join(f"{name},sea" for name in names if name != "train/cat/0.png"))
+    found = looked(root)
+    one(found["problems"], f"{path} has no line for train/cat/0.png: write one for every image")
+    assert (found["notes"], found["splits"]["train"]["images"]) == ([], 6)
+
+
 @pytest.mark.parametrize("suffix", [".pgm", ".pbm", ".pnm", ".jp2", ".jfif"])
 def test_rarer_suffixes(tmp_path, suffix):
     write(tmp_path, *(f"a/{number}.png" for number in range(2)))
@@ -345,6 +358,19 @@ def test_images_without_classes_or_test(tmp_path):
         "no test images: an encoder can be pretrained, but not evaluated",
         "train images have no classes: one can pretrain on them, but not evaluate",
     ]
+
+
+@pytest.mark.parametrize("name", ["JPEGImages", "Images", "img", "all"])
+def test_one_class_only(tmp_path, name):
+    write(tmp_path, f"train/{name}/0.png", f"train/{name}/1.png", f"test/{name}/0.png")
+    found = looked(tmp_path)
+    assert found["usable"]
+    assert found["notes"] == [
+        f"{split} images have one class only, {name}: any accuracy on them is 100 %; sort them "
+        "into folders by class, or pass --data.no-labels"
+        for split in ("train", "test")
+    ]
+    assert "class only" not in " ".join(looked(tmp_path, labels=False)["notes"])
 
 
 def test_sizes_formats_and_unequal_classes(tmp_path, capsys):

@@ -133,6 +133,17 @@ def test_every_place_gives_the_written_bytes(tmp_path, layout, split):
     assert sorted(path.name for path in packed.iterdir()) == [layout.archive]
 
 
+@pytest.mark.parametrize(
+    "first", ["._cifar-10-batches-py", "README", "./.DS_Store", "._cifar-10-batches-py/._meta"]
+)
+def test_an_archive_that_begins_with_something_else(tmp_path, first):
+    path = tmp_path / "mine.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo(first))
+        archive.add(unpack(tmp_path, PYTHON, all_files(PYTHON)), PYTHON.folder)
+    check(read(path))
+
+
 @LAYOUTS
 @pytest.mark.parametrize("size", [16, 32, 48])
 def test_another_size_and_some_of_the_images(tmp_path, monkeypatch, layout, size):

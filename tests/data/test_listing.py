@@ -84,6 +84,27 @@ def test_a_class_that_is_called_masks(animals, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("folders", "wrong"),
+    [
+        (("Test", "Train"), "Test"),
+        (("TRAIN",), "TRAIN"),
+        (("Val", "train"), "Val"),
+        (("Test", "test", "train"), "Test"),
+    ],
+)
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_split_folders_that_are_not_in_lower_case(tmp_path, folders, wrong, labels, split):
+    make(tmp_path, *(f"{folder}/{name}/0.png" for folder in folders for name in ("cat", "dog")))
+    fails(
+        f"{tmp_path}/{wrong} is no split, as its name is not in lower case: call it "
+        f"{wrong.lower()}, or move a class of that name to {tmp_path}/train/{wrong}/, and all .*",
+        *(tmp_path, split),
+        labels=labels,
+    )
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_class_list(animals, tmp_path, split):
     path = tmp_path / "list.txt"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from iclmsr.data.names import printable
-from iclmsr.data.single import Reader, Stored, Zipped
+from iclmsr.data.single import Reader, Stored
 from iclmsr.errors import IclmsrError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -30,9 +30,6 @@ DAMAGE = (
     NotImplementedError,  # of zipfile: flags and versions that it does not know
     UnicodeDecodeError,  # of zipfile: a name that is marked as UTF-8
 )
-UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-WINDOWS = 0
-"""The system of a zip archive's entry whose path may have backslashes."""
 Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
 Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
@@ -148,13 +145,16 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
 def index_tar(place: Path) -> Index:
     """Path of each file of a tar archive and where it lies, None in one that is compressed.
 
+    Folders are there as well, with a slash at the end of their path.
+
     Raises:
         IclmsrError: As :func:`open_tar`.
     """
     packed = place.name.endswith("gz")
     with _opened_tar(place) as (archive, stream):
-        for name, member in regular(place, archive, stream):
-            yield name, None if packed else Stored(str(place), member.offset_data, member.size)
+        for name, member in _entries(place, archive, stream):
+            where = Stored(str(place), member.offset_data, member.size)
+            yield name, None if packed or member.isdir() else where
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def _opened_tar(
 ) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
     """The archive, and the stream that it is read from."""
     packed = place.name.endswith("gz")
-    with _in_one_line(place, official), opened(place) as file:
+    with in_one_line(place, official), opened(place) as file:
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with open_members(stream) as archive:
             yield archive, stream
@@ -183,16 +183,21 @@ def regular(
         IclmsrError: A member leads out of it, or is neither a file nor a folder.
         tarfile.TarError: It is truncated or damaged.
     """
+    return (one for one in _entries(place, archive, stream) if not one[1].isdir())
+
+
+def _entries(
+    place: Path | str, archive: tarfile.TarFile, stream: IO[bytes]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """As above, and the folders, with a slash at the end of their path."""
     for member in _members(archive):
-        name = _safe_name(place, member.name)
+        name = safe_name(place, member.name)
         if member.islnk() or member.issym():
             target = printable(member.linkname)
-            raise _refused(place, name, f"is a link to '{target}': pack files, not links")
-        if member.isdir():
-            continue
-        if not member.isreg() or member.issparse():
-            raise _refused(place, name, "is not a plain file")
-        yield name, member
+            raise refused(place, name, f"is a link to '{target}': pack files, not links")
+        if not (member.isdir() or member.isreg()) or member.issparse():
+            raise refused(place, name, "is not a plain file")
+        yield name + "/" * member.isdir(), member
     # tarfile takes a damaged header for the end; the real one is followed by zeros only.
     ends = stream.tell() >= archive.offset + tarfile.BLOCKSIZE  # one that is cut off, too
     while rest := stream.read(1 << 20):  # to its end, where gzip compares its checksum
@@ -229,61 +234,21 @@ def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-@contextlib.contextmanager
-def open_zip(place: Path) -> Iterator[Members]:
-    """The files of a zip archive, as :func:`open_tar`.
-
-    Raises:
-        IclmsrError: It is truncated, damaged or encrypted, or a path leads out of it.
-    """
-    with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
-        yield ((name, partial(archive.open, info)) for name, info in _unencrypted(place, archive))
-
-
-def index_zip(place: Path) -> Index:
-    """Path of each file of a zip archive and where it lies, None for exotic compression.
-
-    Raises:
-        IclmsrError: As :func:`open_zip`.
-    """
-    with _in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
-        for name, info in _unencrypted(place, archive):
-            yield name, Zipped.of(str(place), info)
-
-
-def _unencrypted(place: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    """The files; raises at one that is encrypted, or packed in a way that Python does not know."""
-    for info in archive.infolist():
-        path = info.filename
-        if info.create_system == WINDOWS:
-            path = path.replace("\\", "/")
-        name = _safe_name(place, path)
-        if info.flag_bits & 1:
-            raise _refused(place, name, "is encrypted: pack it without a password")
-        if path.endswith("/"):
-            continue
-        if info.compress_type not in UNPACKED:
-            raise _refused(
-                place, name, f"is packed by method {info.compress_type}: pack it with Deflate"
-            )
-        yield name, info
-
-
-def _safe_name(place: Path | str, name: str) -> str:
+def safe_name(place: Path | str, name: str) -> str:
     """The path in its plain form, if it stays in the archive."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise _refused(place, name, "leads out of the archive: do not use it, or pack it anew")
+        raise refused(place, name, "leads out of the archive: do not use it, or pack it anew")
     return path.as_posix()
 
 
-def _refused(place: Path | str, name: str, why: str) -> IclmsrError:
+def refused(place: Path | str, name: str, why: str) -> IclmsrError:
     """The error for a member that no archive of images needs."""
     return IclmsrError(f"{place}: refusing this archive: its member '{printable(name)}' {why}")
 
 
 @contextlib.contextmanager
-def _in_one_line(place: Path, official: Official | None = None) -> Iterator[None]:
+def in_one_line(place: Path, official: Official | None = None) -> Iterator[None]:
     """Turns whatever a damaged archive raises into an error that says so."""
     try:
         yield
@@ -321,8 +286,12 @@ def check_md5(place: Path, official: Official) -> None:
 
 
 def _first_folder(place: Path) -> str:
-    """The top folder of a tar archive's first file; empty for any other file."""
+    """The top folder of a tar archive's first file in one; empty for any other file.
+
+    Hidden ones do not count, nor what lies beside: macOS packs ``._FOLDER`` before the folder.
+    """
     if not place.name.endswith(TAR_SUFFIXES):
         return ""
     with open_tar(place) as members:
-        return next((name.partition("/")[0] for name, _ in members), "")
+        tops = (name.partition("/") for name, _ in members if not name.startswith("."))
+        return next((folder for folder, slash, _ in tops if slash), "")

@@ -63,15 +63,20 @@ def _parse(content: bytes | OSError, where: str) -> dict[str, str]:
     text = io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")
     named: dict[str, str] = {}
     lines = csv.reader(text)
-    for row in lines:
-        if not row or (lines.line_num == 1 and row == HEADER):
+    try:
+        rows = [(row, lines.line_num) for row in lines if row]
+    except csv.Error as error:
+        raise IclmsrError(
+            f"cannot read {where}, line {lines.line_num}: {error}: close every quote"
+        ) from error
+    for row, line in rows:
+        if line == 1 and row == HEADER:
             continue
         if len(row) != 2 or not all(row):
             raise IclmsrError(
-                f"{where}, line {lines.line_num}: expected path,background, got "
-                f"{printable(','.join(row))!r}"
+                f"{where}, line {line}: expected path,background, got {printable(','.join(row))!r}"
             )
         if row[0] in named:
-            raise IclmsrError(f"{where}, line {lines.line_num}: a second one for {row[0]!r}")
+            raise IclmsrError(f"{where}, line {line}: a second one for {row[0]!r}")
         named[row[0]] = row[1]
     return named

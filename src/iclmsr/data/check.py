@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from iclmsr.data.backgrounds import BACKGROUNDS, read_backgrounds
 from iclmsr.data.draw import Draw
 from iclmsr.data.findings import Copies, Findings
 from iclmsr.data.found import Files, find_files, images_among
@@ -42,6 +43,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
         for name in (*SPLITS, *others):
             try:
                 found.splits[name] = _look_at(found, name, workers)
+                _check_backgrounds(found, name)
             except IclmsrError as error:
                 found.refused[name] = str(error)
     found.remarks = [str(one.message) for one in caught]
@@ -64,6 +66,13 @@ def _look_at(found: Findings, name: str, workers: int) -> Split:
     return split_of_files(found.files, name, draw, image_size=size, workers=workers)
 
 
+def _check_backgrounds(found: Findings, name: str) -> None:
+    """Raises where a run would at a split's backgrounds."""
+    files = found.files
+    if isinstance(files, Files) and files.tree.holds(BACKGROUNDS):
+        read_backgrounds(files.tree, files.listing(name).files)
+
+
 def _find_unused(found: Findings, files: Files) -> None:
     """Notes images that no split has, and files that are not called like images."""
     used = {image for split in found.splits.values() for image in split.labels}
@@ -75,7 +84,8 @@ def _find_unused(found: Findings, files: Files) -> None:
         found.remarks.append(str(error))
         return
     images = images_among(there)
-    passed = (name for name in set(there).difference(images) if not files.rules.sets_apart(name))
+    others = set(there).difference(images, [BACKGROUNDS])
+    passed = (name for name in others if not files.rules.sets_apart(name))
     found.passed = Counter(PurePosixPath(name).suffix.lower() for name in passed)
     for image in images:
         if image not in used and not files.rules.sets_apart(image):

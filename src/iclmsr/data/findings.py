@@ -26,7 +26,7 @@ class Findings:
         files: Where its images are files of their own or cells of a column, else None.
         splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
             not in it.
-        refused: Why not, by the same names.
+        refused: Why a run would refuse a split as a whole, by the same names.
         has_test: Whether there is anything to test on.
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
@@ -140,6 +140,11 @@ class Findings:
         counts = [count for label, count in split.counts().items() if label]
         if counts and max(counts) > UNEQUAL * min(counts):
             yield f"{name} classes are very unequal: {min(counts):,} to {max(counts):,} images"
+        if len(counts) == 1:
+            yield (
+                f"{name} images have one class only, {shown(split.classes)}: any accuracy on them "
+                "is 100 %; sort them into folders by class, or pass --data.no-labels"
+            )
         if not counts:
             yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
         small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)

@@ -5,14 +5,13 @@ import contextlib
 import hashlib
 import json
 import re
-import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from iclmsr.data.archives import DAMAGE, opened, regular
+from iclmsr.data.archives import DAMAGE, open_members, opened, regular
 from iclmsr.data.listing import FOLDERS, SUFFIXES
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
@@ -232,7 +231,7 @@ def _scan(name: str, store: ShardStore) -> Scan:
 def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
     """Those keys of a shard that have an image."""
     found, others = dict[str, Members](), dict[str, str]()
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    with open_members(file) as archive:
         for name, member in regular(where, archive, file):
             folder, slash, base = name.rpartition("/")
             stem, _, kind = base.partition(".")

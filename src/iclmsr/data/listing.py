@@ -7,6 +7,7 @@ from pathlib import Path
 
 from iclmsr.data.backgrounds import Backgrounds
 from iclmsr.data.classes import check_same, choose, shown
+from iclmsr.data.names import printable
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
@@ -16,6 +17,7 @@ SUFFIXES = tuple(
 MASKS = "masks"
 """The folder beside splits or classes that holds masks; nothing in it is an image."""
 FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLITS = {name for names in FOLDERS.values() for name in names}
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,27 @@ class Rules:
 def top(tree: Tree) -> Tree:
     """The tree from where its splits or classes are.
 
-    An archive of a folder often has that folder as its one and only entry: it is passed through.
+    An archive of a folder often has that folder as its one and only entry: it is passed through, as
+    it is where a text lies beside a folder of splits.
     On disk, ``root`` is what the user says it is.
     """
-    splits = {name for names in FOLDERS.values() for name in names}
-    while isinstance(tree, Archive):
-        folders = tree.folders()
-        if len(folders) != 1 or folders[0] in splits or not tree.folders(folders[0]):
-            return tree
-        if any("/" not in name for name in tree.files()):
-            return tree
-        tree = tree.below(folders[0])
+    while isinstance(tree, Archive) and (folder := _only_folder(tree)):
+        tree = tree.below(folder)
     return tree
+
+
+def _only_folder(tree: Tree) -> str:
+    """The one folder that all files are in, if it is neither a split nor a class; else empty."""
+    paths = [name.split("/") for name in tree.files()]
+    folders = {path[0] for path in paths if len(path) > 1}
+    inside = {path[1].lower() for path in paths if len(path) > 2}
+    beside = [path[0].lower() for path in paths if len(path) == 1]
+    if "train" in inside:
+        beside = [name for name in beside if name.endswith(SUFFIXES)]
+    if len(folders) != 1 or not inside or beside:
+        return ""
+    (folder,) = folders
+    return "" if folder.lower() in SPLITS else folder
 
 
 def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
@@ -143,6 +154,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
 def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     """Where the split's class folders are: a folder named after it, or the root itself."""
     inside = tree.folders()
+    _check_case(tree, inside)
     there = {
         name: [folder for folder in folders if folder in inside]
         for name, folders in rules.folders.items()
@@ -159,6 +171,20 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
         f"no {split} images in {tree.where('')}: looked for a folder {' or '.join(names)}; "
         f"put the images into {tree.where(names[0])}/CLASS/"
     )
+
+
+def _check_case(tree: Tree, folders: list[str]) -> None:
+    """Raises where a folder is called like that of a split, but for upper case."""
+    if not {name.lower() for name in folders} <= {*SPLITS, MASKS}:
+        return  # a class may be called Train
+    for name in folders:
+        known = name.lower()
+        if known in SPLITS and name != known:
+            raise IclmsrError(
+                f"{tree.where(name)} is no split, as its name is not in lower case: call it "
+                f"{known}, or move a class of that name to {tree.where('train')}/{name}/, and all "
+                "others with it"
+            )
 
 
 def _check_masks(tree: Tree, rules: Rules) -> None:
@@ -181,9 +207,10 @@ def _check_classes(
     for name in classes:
         if not folder and "train" in tree.folders(name):
             root, nested = tree.where(""), tree.where(name)
-            raise IclmsrError(
-                f"{root} has no folder train, but {nested} has: pass --data.root {nested}"
-            )
+            advice = f"pass --data.root {nested}"
+            if isinstance(tree, Archive):
+                advice = f"unpack it, or pack folder {printable(name)} alone"
+            raise IclmsrError(f"{root} has no folder train, but {nested} has: {advice}")
     check_sorted(tree, folder, classes)
     if split != "train" and "train" in tree.folders():
         train = classes_of(tree, "train", rules)

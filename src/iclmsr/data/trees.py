@@ -7,17 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from iclmsr.data.archives import (
-    TAR_SUFFIXES,
-    Index,
-    Members,
-    index_tar,
-    index_zip,
-    open_tar,
-    open_zip,
-)
+from iclmsr.data.archives import TAR_SUFFIXES, Index, Members, index_tar, open_tar
 from iclmsr.data.names import printable
 from iclmsr.data.single import Content, Plain, Reader
+from iclmsr.data.zips import index_zip, open_zip
 from iclmsr.errors import IclmsrError
 
 __all__ = ["Archive", "Content", "Folder", "Tree", "open_tree"]
@@ -158,9 +151,9 @@ class Archive(Tree):
     Args:
         path: The archive.
         members: Opens it.
-        index: Lists its files and where they lie.
+        index: Lists its files and where they lie, and its folders.
         top: The folder in it that serves as root.
-        names: Paths in the archive of all files and where they lie, if known.
+        names: Paths in the archive of all that ``index`` lists and where it lies, if known.
     """
 
     def __init__(
@@ -182,16 +175,16 @@ class Archive(Tree):
         return Archive(self.path, self.members, self.index, self.prefix + folder, self.names)
 
     def folders(self, folder: str = "") -> list[str]:
-        """Names of the folders that have files."""
-        start = len(folder) + 1 if folder else 0
-        inside = (name[start:].split("/", 1) for name in self.files(folder))
+        """Names of the folders that have files or are entries of the archive."""
+        start = self._start(folder)
+        inside = (name[len(start) :].split("/", 1) for name in self.names if name.startswith(start))
         return sorted({parts[0] for parts in inside if len(parts) == 2})
 
     def files(self, folder: str = "") -> list[str]:
         """Paths of all files below."""
-        start = self.prefix + (f"{folder}/" if folder else "")
-        cut = len(self.prefix)
-        return sorted(name[cut:] for name in self.names if name.startswith(start))
+        start, cut = self._start(folder), len(self.prefix)
+        files = (name for name in self.names if not name.endswith("/"))
+        return sorted(name[cut:] for name in files if name.startswith(start))
 
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
         """Each file of ``names``, in the archive's order; twice, if it is there twice."""
@@ -205,10 +198,14 @@ class Archive(Tree):
         """Its place in the archive, which must not be compressed as a whole."""
         return self.names[self.prefix + name] or super().reader(name)
 
+    def _start(self, folder: str) -> str:
+        """What the paths in the archive of all that is in ``folder`` begin with."""
+        return self.prefix + (f"{folder}/" if folder else "")
+
 
 def _hidden(name: str) -> bool:
-    """Whether a part of the path begins with a dot."""
-    return name.startswith(".") or "/." in name
+    """Whether a part of the path begins with a dot, or macOS put it beside what was packed."""
+    return name.startswith((".", "__MACOSX/")) or "/." in name
 
 
 def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
