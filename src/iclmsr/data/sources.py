@@ -155,7 +155,10 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     """Images that :func:`prepare` has decoded, or None; warns where they are of no use."""
     if not config.cache or config.source == "synthetic" or _elsewhere(config):
         return None
-    path = cache_path(config, split)
+    try:
+        path = cache_path(config, split)
+    except cache.NoFolder:
+        return None
     if not path.exists():
         return None
     try:
