@@ -226,6 +226,16 @@ def test_a_run_names_a_cache_that_is_of_no_use(root, cache, tmp_path, capsys):
     assert f"reading the images from {root}; `iclmsr data prepare` makes it anew" in err
 
 
+@pytest.mark.parametrize("inside", ["", "deep"])
+def test_a_cache_that_is_a_file_says_what_to_set(root, cache, monkeypatch, capsys, inside):
+    cache.write_text("no folder")
+    monkeypatch.setenv("ICLMSR_CACHE", str(cache / inside))
+    code, out, err = run("prepare", "simclr-cifar10", "--data.root", root, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: cannot write to the cache {cache / inside}: ")
+    assert err.endswith("; set ICLMSR_CACHE to another folder\n")
+
+
 def test_several_processes_prepare_at_once(root, cache):
     command = [sys.executable, "-m", "iclmsr", "data", "prepare", "simclr-cifar10"]
     command += ["--data.root", str(root)]

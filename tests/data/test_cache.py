@@ -361,6 +361,27 @@ def test_a_cache_that_cannot_be_made_says_where_else_it_may_be(data, folder):
         prepare(data, "train")
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_cache_that_is_only_read_is_enough_where_all_is_prepared(
+    data, readings, monkeypatch, touched
+):
+    expected = prepare(data, "train")
+    readings.clear()
+
+    def read_only(path, mode="r", *rest, **options):
+        if not mode.startswith("r"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return open(path, mode, *rest, **options)  # noqa: PTH123
+
+    if touched:
+        os.utime(data.root / "train" / "ant" / "1.png")
+    monkeypatch.setattr("pathlib.Path.open", read_only)  # root may write everything
+    same(prepare(data, "train"), expected)
+    assert not readings
+    with pytest.raises(IclmsrError, match="cannot write to the cache .*: Permission denied"):
+        prepare(data, "test")
+
+
 SLOW = """
 import os, sys, time
 from pathlib import Path
