@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -274,3 +276,23 @@ def test_check_looks_at_every_split_and_draws_the_one_asked_for(root, tmp_path, 
     code, _, err = run("check", root, "--sheet", sheet, "--split", "vla", capsys=capsys)
     assert code == 2
     assert err == "error: unknown --split 'vla': did you mean 'val'?\n"
+
+
+def test_paths_that_are_no_utf_8_are_printed(root, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.setenv("ICLMSR_CACHE", str(folder / "cache"))
+
+    def said(*words):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", "strict"))
+            assert cli.main(["data", *map(str, words)]) == 0
+            sys.stdout.seek(0)
+            return sys.stdout.read().replace("\n", " ")
+
+    out = said("check", root, "--json", folder / "it.json", "--sheet", folder / "it.png")
+    for name in ("it.json", "it.png"):
+        assert rf"wrote {tmp_path}/caf\xe9/{name} " in out
+    out = said("prepare", "simclr-cifar10", "--data.root", root)
+    assert out.count(rf"  {tmp_path}/caf\xe9/cache/cifar10-t") == 2
+    assert rf"--data.root {tmp_path}/caf\xe9/out " in said("shard", root, folder / "out")
