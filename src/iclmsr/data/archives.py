@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
+from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_content, kind_by_name
 from iclmsr.data.names import printable
 from iclmsr.data.single import Reader, Stored, Zipped
 from iclmsr.errors import IclmsrError
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
 Index = Iterator[tuple[str, Reader | None]]
@@ -138,7 +138,7 @@ def index_tar(place: Path) -> Index:
     Raises:
         IclmsrError: As :func:`open_tar`.
     """
-    packed = place.name.endswith("gz")
+    packed = kind_by_name(place) == ".tar.gz"
     with _opened_tar(place) as (archive, stream):
         for name, member in regular(place, archive, stream):
             yield name, None if packed else Stored(str(place), member.offset_data, member.size)
@@ -149,7 +149,7 @@ def _opened_tar(
     place: Path, official: Official | None = None
 ) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
     """The archive, and the stream that it is read from."""
-    packed = place.name.endswith("gz")
+    packed = kind_by_name(place) == ".tar.gz"
     with _in_one_line(place, official), opened(place) as file:
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with tarfile.open(fileobj=stream, mode="r:") as archive:
@@ -246,6 +246,11 @@ def _in_one_line(place: Path, official: Official | None = None) -> Iterator[None
     try:
         yield
     except DAMAGE as error:
+        found = kind_by_content(place)
+        if found not in ("", kind_by_name(place)):
+            raise IclmsrError(
+                f"{place}: a *{found} archive by its content: rename it, so that its name says so"
+            ) from error
         expected = ""
         if official is not None and place.name == official.archive:
             expected = f", the official one has {official.size:,} bytes and md5 {official.md5}"
@@ -280,7 +285,7 @@ def check_md5(place: Path, official: Official) -> None:
 
 def _first_folder(place: Path) -> str:
     """The top folder of a tar archive's first file; empty for any other file."""
-    if not place.name.endswith(TAR_SUFFIXES):
+    if kind_by_name(place) not in TAR_SUFFIXES:
         return ""
     with open_tar(place) as members:
         return next((name.partition("/")[0] for name, _ in members), "")

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from iclmsr.data.archives import (
-    TAR_SUFFIXES,
     Index,
     Members,
     index_tar,
@@ -17,6 +16,7 @@ from iclmsr.data.archives import (
     open_tar,
     open_zip,
 )
+from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_name
 from iclmsr.data.names import printable
 from iclmsr.data.single import Content, Plain, Reader
 from iclmsr.errors import IclmsrError
@@ -240,10 +240,11 @@ def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     path = Path(path)
     if path.is_dir():
         return open_local_shards(path, store) or Folder(path)
-    if path.name.endswith(TAR_SUFFIXES):
+    kind = kind_by_name(path)
+    if kind in TAR_SUFFIXES:
         archive = Archive(path, open_tar, index_tar)
         return (are_samples(archive.names) and open_local_shards(path, store)) or archive
-    if path.name.endswith(".zip"):
+    if kind == ".zip":
         return Archive(path, open_zip, index_zip)
     raise IclmsrError(
         f"{printable(path)} is neither a folder nor an archive *{', *'.join(TAR_SUFFIXES)} or *.zip"
