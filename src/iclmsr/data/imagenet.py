@@ -100,7 +100,7 @@ def _list_annotated(tree: Tree, text: str, rules: Rules) -> Listing:
     if not rules.labels:
         return Listing(tree, files, (-1,) * len(files), ())
     where = tree.where(ANNOTATIONS)
-    wnid_of = {}
+    wnid_of: dict[str, str] = {}
     for line in filter(None, text.splitlines()):
         name, *rest = line.split("\t")
         if not rest:
