@@ -218,6 +218,15 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or "/." in name
 
 
+def check_searchable(path: Path) -> None:
+    """Raises where a folder does not even say whether a file is in it."""
+    if path.is_dir() and not os.access(path, os.X_OK):
+        raise IclmsrError(
+            f"cannot read {printable(path)}: Permission denied: make the folder readable, or move "
+            "it elsewhere"
+        )
+
+
 def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     """The files in a folder, or in a tar or zip archive, which is never unpacked to disk.
 
@@ -228,13 +237,15 @@ def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
         shard_cache: How much of the disk shards from a URL may take, GiB.
 
     Raises:
-        IclmsrError: It is neither, or the archive is damaged.
+        IclmsrError: It is neither, the folder cannot be read, or the archive is damaged.
     """
     from iclmsr.data.local_shards import are_samples, open_local_shards  # trees of this module's
     from iclmsr.data.shard_store import GIB, ShardStore
     from iclmsr.data.shards import are_shards, open_shards
 
     store = ShardStore(room=int(shard_cache * GIB))
+    if isinstance(path, Path):
+        check_searchable(path)
     if are_shards(path):
         return open_shards(path, store)
     path = Path(path)
