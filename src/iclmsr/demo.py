@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from iclmsr.data.images import ImageSet
+from iclmsr.data.names import printable
 from iclmsr.data.sources import load
 from iclmsr.evaluate import EvaluateConfig, evaluate, features_of, judge_features
 from iclmsr.evaluate.features import Features
@@ -64,8 +65,8 @@ def demo(out: Path) -> None:
     picture = out / "demo.png"
     draw(results, splits["train"], splits["test-swapped"], features, picture)
     _print(results, len(splits["train"].classes))
-    print(f"run folder: {out}")
-    print(f"picture: {picture}")
+    print(f"run folder: {printable(out)}")
+    print(f"picture: {printable(picture)}")
 
 
 def _print(results: dict[str, Any], classes: int) -> None:

@@ -43,17 +43,22 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write, which takes the place of ``path`` when it is whole.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder.
+    Temporary file in the same folder, fsync, rename, fsync of the folder. Of a symbolic link, the
+    target is replaced; a device or a pipe is not, but comes itself to be written.
 
     Raises:
         IclmsrError: The file cannot be written (disk full, no permission); nothing is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        if _is_special(path):
+            yield path
+            return
         yield temporary
         _sync(temporary, os.O_RDWR)
-        temporary.replace(path)
-        _sync(path.parent, os.O_RDONLY)
+        temporary.replace(target)
+        _sync(target.parent, os.O_RDONLY)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -110,6 +115,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 lock.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _sync(path: Path, flags: int) -> None:

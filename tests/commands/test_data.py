@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -226,6 +228,16 @@ def test_a_run_names_a_cache_that_is_of_no_use(root, cache, tmp_path, capsys):
     assert f"reading the images from {root}; `iclmsr data prepare` makes it anew" in err
 
 
+@pytest.mark.parametrize("inside", ["", "deep"])
+def test_a_cache_that_is_a_file_says_what_to_set(root, cache, monkeypatch, capsys, inside):
+    cache.write_text("no folder")
+    monkeypatch.setenv("ICLMSR_CACHE", str(cache / inside))
+    code, out, err = run("prepare", "simclr-cifar10", "--data.root", root, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: cannot write to the cache {cache / inside}: ")
+    assert err.endswith("; set ICLMSR_CACHE to another folder\n")
+
+
 def test_several_processes_prepare_at_once(root, cache):
     command = [sys.executable, "-m", "iclmsr", "data", "prepare", "simclr-cifar10"]
     command += ["--data.root", str(root)]
@@ -264,3 +276,23 @@ def test_check_looks_at_every_split_and_draws_the_one_asked_for(root, tmp_path, 
     code, _, err = run("check", root, "--sheet", sheet, "--split", "vla", capsys=capsys)
     assert code == 2
     assert err == "error: unknown --split 'vla': did you mean 'val'?\n"
+
+
+def test_paths_that_are_no_utf_8_are_printed(root, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.setenv("ICLMSR_CACHE", str(folder / "cache"))
+
+    def said(*words):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", "strict"))
+            assert cli.main(["data", *map(str, words)]) == 0
+            sys.stdout.seek(0)
+            return sys.stdout.read().replace("\n", " ")
+
+    out = said("check", root, "--json", folder / "it.json", "--sheet", folder / "it.png")
+    for name in ("it.json", "it.png"):
+        assert rf"wrote {tmp_path}/caf\xe9/{name} " in out
+    out = said("prepare", "simclr-cifar10", "--data.root", root)
+    assert out.count(rf"  {tmp_path}/caf\xe9/cache/cifar10-t") == 2
+    assert rf"--data.root {tmp_path}/caf\xe9/out " in said("shard", root, folder / "out")

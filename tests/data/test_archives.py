@@ -351,3 +351,32 @@ def test_masks_in_the_archive_of_the_images(tmp_path):
         assert torch.equal(found.masks, torch.eye(SIZE).bool().expand(3, -1, -1))
         assert found.classes == ("a", "b")
         assert found.fingerprint() == read(folder).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["SET.TAR", "set.Tar.Gz", "SET.TGZ", "SET.ZIP"])
+def test_suffixes_in_any_case(tmp_path, name):
+    files = {name: png() for name in NAMES}
+    path = pack(tmp_path / name.lower(), files)
+    expected = read(path).fingerprint()
+    assert read(path.rename(tmp_path / name)).fingerprint() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "kind"),
+    [
+        ("set.tar.gz", "set.tar", ".tar.gz"),
+        ("set.tar", "set.tgz", ".tar"),
+        ("set.zip", "set.tar", ".zip"),
+        ("set.tgz", "set.zip", ".tar.gz"),
+    ],
+)
+def test_archives_of_another_kind_than_their_name_says(tmp_path, name, other, kind):
+    path = pack(tmp_path / name, {name: png() for name in NAMES}).rename(tmp_path / other)
+    fails(rf"{path}: a \*{kind} archive by its content: rename it, so that .*", path)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no index")
+def test_a_shard_may_be_called_in_capitals(tmp_path):
+    path = pack(tmp_path / "set.tar", {"0.png": png(), "0.cls": b"cat"})
+    tree = open_tree(path.rename(tmp_path / "SET.TAR"))
+    assert tree.folders() == ["cat"]

@@ -361,6 +361,27 @@ def test_a_cache_that_cannot_be_made_says_where_else_it_may_be(data, folder):
         prepare(data, "train")
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_cache_that_is_only_read_is_enough_where_all_is_prepared(
+    data, readings, monkeypatch, touched
+):
+    expected = prepare(data, "train")
+    readings.clear()
+
+    def read_only(path, mode="r", *rest, **options):
+        if not mode.startswith("r"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return open(path, mode, *rest, **options)  # noqa: PTH123
+
+    if touched:
+        os.utime(data.root / "train" / "ant" / "1.png")
+    monkeypatch.setattr("pathlib.Path.open", read_only)  # root may write everything
+    same(prepare(data, "train"), expected)
+    assert not readings
+    with pytest.raises(IclmsrError, match="cannot write to the cache .*: Permission denied"):
+        prepare(data, "test")
+
+
 SLOW = """
 import os, sys, time
 from pathlib import Path
@@ -449,3 +470,30 @@ def test_memory_stays_below_twice_the_images_of_another_size_than_their_files(tm
         (tmp_path / layout.folder / name).write_bytes(records.tobytes())
     for size in (24, 48):
         assert 0.5 < memory(tmp_path, "cifar10", size, size) < 2
+
+
+@pytest.fixture(params=[None, "~nobody-of-this-name/x"])
+def homeless(request, monkeypatch):
+    """A user without a home folder, as in a container, or a cache in the home of nobody."""
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("ICLMSR_CACHE")
+    if request.param:
+        monkeypatch.setenv("ICLMSR_CACHE", request.param)
+    return request.param or "~/.cache/iclmsr"
+
+
+def test_without_a_home_folder_files_are_read_where_they_are(data, homeless):
+    assert len(load(data, "train")) == 6
+
+
+def test_without_a_home_folder_prepare_says_what_to_set(data, homeless):
+    message = (
+        f"^the cache {homeless} is in a home folder that is not known: set ICLMSR_CACHE to a folder"
+    )
+    with pytest.raises(IclmsrError, match=message):
+        prepare(data, "train")

@@ -237,3 +237,21 @@ def test_imagenet_without_class_folders(official):
         "test",
         source="imagenet",
     )
+
+
+def test_two_classes_of_one_validation_image(official):
+    path = official / "val" / "val_annotations.txt"
+    text = path.read_text()
+    path.write_text(f"{text}val_0.JPEG\t{WNIDS[1]}\t0\t0\t9\t9\n")
+    fails(rf"{path}: val_0\.JPEG has two classes: leave one line", official, "test")
+    path.write_text(f"{text}val_0.JPEG\t{WNIDS[0]}\t0\t0\t9\t9\n")  # another box
+    assert len(read(official, "test")) == 9
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(official, tmp_path):
+    expected = read(official, "test").fingerprint()
+    for path in (official / "val" / "val_annotations.txt", official / "wnids.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read(official, "test").fingerprint() == expected
+    (tmp_path / "list.txt").write_text("\n".join(WNIDS[:2]), encoding="utf-8-sig")
+    assert read(official, class_list=tmp_path / "list.txt").classes == WNIDS[:2]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import inspect
+import os
 import re
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from PIL import Image
 
 from iclmsr.data import readers
 from iclmsr.data.cifar import CIFAR10, CIFAR100
+from iclmsr.data.found import guess
 from iclmsr.data.images import ImageSet
-from iclmsr.data.sources import SOURCES, DataConfig, load, open_split
+from iclmsr.data.sources import SOURCES, DataConfig, load, open_split, prepare
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.errors import IclmsrError
 
@@ -254,6 +256,38 @@ def test_root_that_cannot_be_read(tmp_path, monkeypatch):
     config = DataConfig(root=tmp_path)
     monkeypatch.setattr("pathlib.Path.stat", stat)  # root may read everything
     fails(f"cannot read data.root {tmp_path}: Permission denied", config)
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder without any rights; the superuser may read it all the same, so it is made up."""
+    folder, access, stat = tmp_path / "locked", os.access, Path.stat
+    folder.mkdir()
+
+    def refused(self, **options):
+        if folder in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr("pathlib.Path.stat", refused)
+    monkeypatch.setattr("os.access", lambda path, *rest: path != folder and access(path, *rest))
+    return folder
+
+
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "synthetic"])
+def test_a_root_without_rights_is_named_and_no_file_in_it(locked, source):
+    message = f"cannot read {locked}: Permission denied: make the folder readable, or move .*"
+    fails(message, DataConfig(source=source, root=locked))
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        prepare(DataConfig(source=source, root=locked), "train")
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        guess(locked)
+
+
+def test_masks_without_rights_are_named(locked, tmp_path):
+    write_images(tmp_path / "set", "a/0.png", "b/0.png")
+    config = DataConfig(source="folder", root=tmp_path / "set", masks=locked)
+    fails(f"cannot read {locked}: Permission denied: make the folder readable, .*", config)
 
 
 def test_unknown_source():

@@ -201,6 +201,16 @@ def test_folds_that_are_no_numbers(tmp_path, files):
         read_folds(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "found"), [("0 1 7", "7"), ("0 1\n-1 0", "-1"), ("", "none"), (" \n", "none")]
+)
+def test_folds_that_are_no_places(tmp_path, files, content, found):
+    folder = unpack(tmp_path, files | {"fold_indices.txt": content.encode()})
+    message = f"{folder}/fold_indices.txt: expected lines of places in 0..6, found {found}"
+    with pytest.raises(IclmsrError, match=f"^{re.escape(message)}$"):
+        read_folds(folder)
+
+
 def test_nothing_there(tmp_path):
     assert not holds_stl10(tmp_path)
     fails(rf"no STL-10 in {tmp_path}: looked for stl10_binary, stl10_binary\.tar\.gz", tmp_path)

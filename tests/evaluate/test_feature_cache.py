@@ -144,3 +144,10 @@ def test_images_left_in_their_files_are_known_by_their_times(tmp_path):
     object.__setattr__(elsewhere, "root", "http://127.0.0.1/set")
     assert key_of("one", open_split(data, "train"), elsewhere) is None
     assert isinstance(data.root, Path)
+
+
+def test_a_cache_in_no_home_folder_is_no_error(monkeypatch):
+    monkeypatch.setenv("ICLMSR_CACHE", "~nobody-of-this-name/x")
+    with pytest.warns(UserWarning, match="not kept for the next time: .*: set ICLMSR_CACHE"):
+        found = cached("a" * 64, Counting(some()), limit=1.0)
+    assert torch.equal(found.features, some().features)

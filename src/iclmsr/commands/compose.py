@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import parse_options
 
@@ -45,7 +46,8 @@ def compose_command(words: list[str]) -> None:
     objects, scenes, out = (Path(word).expanduser() for word in words[:3])
     made = compose(objects, scenes, out, config)
     for kind, group in made.pairs.items():
-        print(f"{kind}: {group}")
+        print(f"{kind}: {printable(group)}")
     for split, count in made.counts.items():
         print(f"{split}: {count:,} images, {100 * made.own[split]:.1f} % on their own group")
-    print(f"read them: --data.source folder --data.root {out} --data.masks {out}")
+    place = printable(out)
+    print(f"read them: --data.source folder --data.root {place} --data.masks {place}")

@@ -11,6 +11,7 @@ from iclmsr.commands.compose import compose_command
 from iclmsr.commands.shard import shard_command
 from iclmsr.commands.unpack import unpack_command
 from iclmsr.commands.variants import variants_command
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, parse_options
 
@@ -76,7 +77,7 @@ def _check(words: list[str]) -> None:
     show(found)
     if known.json is not None:
         write_json(known.json, as_json(found))
-        print(f"wrote {known.json}")
+        print(f"wrote {printable(known.json)}")
     if known.split not in found.splits and known.split not in found.refused:
         raise IclmsrError(f"unknown --split {known.split!r}: {nearest(known.split, found.splits)}")
     split = found.splits.get(known.split)
@@ -86,7 +87,7 @@ def _check(words: list[str]) -> None:
 
         sample = draw_sample(found, SHEET, seed=config.seed, split=known.split)
         write_atomic(known.sheet, draw_sheet(sample, config.data, config.views, seed=config.seed))
-        print(f"wrote {known.sheet}")
+        print(f"wrote {printable(known.sheet)}")
     problems = found.problems()
     if problems:
         many = "problem" if len(problems) == 1 else "problems"
@@ -136,7 +137,7 @@ def _prepare(words: list[str]) -> None:
         what = "train" if split == "pretrain" and data.source != "stl10" else split
         size = f"{images.images.shape[-1]} x {images.images.shape[-1]} pixels"
         print(f"{what}: {len(images):,} images of {size}, {how}")
-        print(f"  {path}, {path.stat().st_size / 1e6:,.2f} MB")
+        print(f"  {printable(path)}, {path.stat().st_size / 1e6:,.2f} MB")
     if "test" not in splits:
         print("no test images: an encoder can be pretrained, but not evaluated")
 
@@ -199,6 +200,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """What tells a file from another one that takes its place."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, only, parse_options, usage
 
@@ -37,7 +38,7 @@ def embed_command(words: list[str]) -> None:
         raise IclmsrError("embed needs a file to write: pass -o features.parquet")
     config = parse_options(EmbedConfig, EmbedConfig(), rest)
     print(embed_files(words[0], Path(words[1]), known.out, config).describe())
-    print(f"wrote {known.out}")
+    print(f"wrote {printable(known.out)}")
 
 
 def search_command(words: list[str]) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``iclmsr evaluate``: how good an encoder is."""
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, parse_options, usage
 
@@ -32,4 +33,4 @@ def evaluate_command(words: list[str]) -> None:
     config = parse_options(EvaluateConfig, EvaluateConfig.of(source, elsewhere), words)
     report = evaluate(source, config)
     show(report)
-    print(f"wrote {report_path(source, report['encoder']['name'], config)}")
+    print(f"wrote {printable(report_path(source, report['encoder']['name'], config))}")

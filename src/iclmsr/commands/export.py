@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, only, usage
 
@@ -45,5 +46,6 @@ def export_command(words: list[str]) -> None:
     done = export(source, known.format, known.out or Path(source) / f"export-{known.format}")
     for line in done.remarks:
         print(line)
-    print(f"wrote {done.folder}: features differ by {done.difference:.1e} after loading it again")
-    print(f"how to use it: {done.folder / 'README.md'}")
+    folder = printable(done.folder)
+    print(f"wrote {folder}: features differ by {done.difference:.1e} after loading it again")
+    print(f"how to use it: {printable(done.folder / 'README.md')}")

@@ -4,6 +4,7 @@
 import dataclasses
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, parse_options, usage
 
@@ -73,5 +74,5 @@ def pretrain_command(words: list[str]) -> None:
         out = known.out or Path("runs") / (config.recipe or "run")
         run = pretrain(config, out)
     if speaks():
-        print(f"encoder: {run / 'encoder.safetensors'}")
-        print(f"how good it is: iclmsr evaluate {run}")
+        print(f"encoder: {printable(run / 'encoder.safetensors')}")
+        print(f"how good it is: iclmsr evaluate {printable(run)}")

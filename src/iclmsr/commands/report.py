@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, usage
 
@@ -54,11 +55,11 @@ def report_command(words: list[str]) -> None:
 
     found = collect(known.runs)
     for path, why in found.unreadable.items():
-        print(f"left out: {path} cannot be read: {why}")
+        print(f"left out: {printable(path)} cannot be read: {why}")
     firsts = [each.runs[0].path for each in group(found.runs)]
     missed = {} if known.no_gallery else _galleries(firsts, known)
     write_report(known.runs, known.out, recipes=_recipes(), missed=missed)
-    print(f"wrote {known.out}, {known.out.stat().st_size / 1e6:.1f} MB")
+    print(f"wrote {printable(known.out)}, {known.out.stat().st_size / 1e6:.1f} MB")
 
 
 def _galleries(runs: Sequence[Path], known: Any) -> dict[Path, str]:
@@ -78,12 +79,12 @@ def _galleries(runs: Sequence[Path], known: Any) -> dict[Path, str]:
             continue
         if is_current(run) and not anew:
             continue
-        print(f"embedding images of {run}")
+        print(f"embedding images of {printable(run)}")
         try:
             make_gallery(run, **options)
         except IclmsrError as error:
             missed[run] = str(error)
-            print(f"  left out: {error}")
+            print(f"  left out: {printable(str(error))}")
     return missed
 
 

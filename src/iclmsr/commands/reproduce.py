@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, only, parse_options
 
@@ -60,7 +61,7 @@ def table_command(words: list[str]) -> None:
         _write(asked.out)
     print(_text(asked.out, "terminal", asked.rows, asked.datasets), end="")
     if asked.cells is not None:
-        print(f"wrote {', '.join(str(asked.out / name) for name in FILES.values())}")
+        print(f"wrote {', '.join(printable(asked.out / name) for name in FILES.values())}")
 
 
 class Asked(NamedTuple):

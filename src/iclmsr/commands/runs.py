@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.options import Parser, asks_help, only, usage
 
 
@@ -40,7 +41,7 @@ def runs_command(words: list[str]) -> None:
         print(json.dumps([one.as_json() for one in found], indent=1))
         return
     if not found:
-        print(f"no runs in {folder}: iclmsr pretrain RECIPE makes one")
+        print(f"no runs in {printable(folder)}: iclmsr pretrain RECIPE makes one")
         return
 
     from rich.console import Console
@@ -62,7 +63,7 @@ def runs_command(words: list[str]) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for one in found:
         table.add_row(
-            str(one.path.relative_to(folder)) if one.path != folder else str(folder),
+            printable(one.path.relative_to(folder) if one.path != folder else folder),
             one.recipe,
             one.data,
             "" if one.seed is None else str(one.seed),
@@ -78,7 +79,7 @@ def runs_command(words: list[str]) -> None:
     console.print(table)
     for one in found:
         if one.note:
-            console.print(f"{one.path}: {one.note}", markup=False, soft_wrap=True)
+            console.print(f"{printable(one.path)}: {one.note}", markup=False, soft_wrap=True)
 
 
 def _pair(values: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.options import asks_help, out_option, usage
 
 
@@ -22,4 +23,4 @@ def scm_command(words: list[str]) -> None:
 
     print(describe(INSTANCE_DISCRIMINATION))
     draw(INSTANCE_DISCRIMINATION, out)
-    print(f"wrote {out}")
+    print(f"wrote {printable(out)}")

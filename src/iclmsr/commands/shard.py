@@ -4,6 +4,7 @@
 import re
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser
 
@@ -51,8 +52,9 @@ def shard_command(words: list[str]) -> None:
     )
     images = sum(len(one.samples) for one in index.shards)
     size = sum(one.bytes for one in index.shards)
-    print(f"{places[1]}: {images:,} images in {len(index.shards):,} shards, {size:,} bytes")
-    print(f"read them: --data.source folder --data.root {places[1]}")
+    place = printable(places[1])
+    print(f"{place}: {images:,} images in {len(index.shards):,} shards, {size:,} bytes")
+    print(f"read them: --data.source folder --data.root {place}")
 
 
 def _bytes(text: str) -> int:

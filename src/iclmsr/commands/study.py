@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, Verb, group, only, parse_options, separated
 
@@ -44,7 +45,7 @@ def _backgrounds(words: list[str]) -> None:
     found = challenge(encoder, settings)
     show_backgrounds(found)
     write_json(out, found)
-    print(f"wrote {out}")
+    print(f"wrote {printable(out)}")
 
 
 def _four_settings(words: list[str]) -> None:
@@ -164,7 +165,7 @@ def _pictures(words: list[str]) -> None:
     found = draw_pictures(dict(zip(names, encoders, strict=True)), settings, out)
     for name, numbers in found.items():
         print(f"{name}: {json.dumps(numbers)}")
-    print(f"wrote neighbours.png, saliency.png, variants.png and pictures.json to {out}")
+    print(f"wrote neighbours.png, saliency.png, variants.png and pictures.json to {printable(out)}")
 
 
 def _show(words: list[str]) -> None:

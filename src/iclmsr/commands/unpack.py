@@ -4,6 +4,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import parse_options
 
@@ -31,4 +32,4 @@ def unpack_command(words: list[str]) -> None:
     data = DataConfig("synthetic") if synthetic else guess(root)
     data = parse_options(PretrainConfig, replace(PretrainConfig(), data=data), words[2:]).data
     unpack(data, out, print)
-    print(f"read it: --data.source folder --data.root {out}")
+    print(f"read it: --data.source folder --data.root {printable(out)}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, parse_options
 
@@ -49,7 +50,7 @@ def variants_command(words: list[str]) -> None:
     splits = _chosen("--splits", known.splits, splits_of(data))
     out = Path(places[1]).expanduser()
     write_variants(data, out, variants, splits, print)
-    first = out / variants[0]
+    first = printable(out / variants[0])
     print(f"read one: --data.source folder --data.root {first} --data.masks {first}")
 
 

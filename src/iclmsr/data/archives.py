@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
+from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_content, kind_by_name
 from iclmsr.data.names import printable
 from iclmsr.data.single import Reader, Stored
 from iclmsr.errors import IclmsrError
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 DAMAGE = (
     EOFError,
     gzip.BadGzipFile,
@@ -143,14 +143,12 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
 
 
 def index_tar(place: Path) -> Index:
-    """Path of each file of a tar archive and where it lies, None in one that is compressed.
-
-    Folders are there as well, with a slash at the end of their path.
+    """Path of each file and folder (``PATH/``), and where a file lies that is not compressed.
 
     Raises:
         IclmsrError: As :func:`open_tar`.
     """
-    packed = place.name.endswith("gz")
+    packed = kind_by_name(place) == ".tar.gz"
     with _opened_tar(place) as (archive, stream):
         for name, member in _entries(place, archive, stream):
             where = Stored(str(place), member.offset_data, member.size)
@@ -162,7 +160,7 @@ def _opened_tar(
     place: Path, official: Official | None = None
 ) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
     """The archive, and the stream that it is read from."""
-    packed = place.name.endswith("gz")
+    packed = kind_by_name(place) == ".tar.gz"
     with in_one_line(place, official), opened(place) as file:
         stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
         with open_members(stream) as archive:
@@ -253,6 +251,11 @@ def in_one_line(place: Path, official: Official | None = None) -> Iterator[None]
     try:
         yield
     except DAMAGE as error:
+        found = kind_by_content(place)
+        if found not in ("", kind_by_name(place)):
+            raise IclmsrError(
+                f"{place}: a *{found} archive by its content: rename it, so that its name says so"
+            ) from error
         expected = ""
         if official is not None and place.name == official.archive:
             expected = f", the official one has {official.size:,} bytes and md5 {official.md5}"
@@ -290,7 +293,7 @@ def _first_folder(place: Path) -> str:
 
     Hidden ones do not count, nor what lies beside: macOS packs ``._FOLDER`` before the folder.
     """
-    if not place.name.endswith(TAR_SUFFIXES):
+    if kind_by_name(place) not in TAR_SUFFIXES:
         return ""
     with open_tar(place) as members:
         tops = (name.partition("/") for name, _ in members if not name.startswith("."))

@@ -38,6 +38,10 @@ CHUNK = 1 << 20
 ARRAYS = ("images", "labels", "masks", "backgrounds")
 
 
+class NoFolder(IclmsrError):
+    """There is no home folder for the cache to lie in."""
+
+
 class Unfit(Exception):
     """Why a file of the cache cannot be used, in the words that follow its name."""
 
@@ -56,8 +60,19 @@ class Cached:
 
 
 def folder() -> Path:
-    """Where the cache lies: $ICLMSR_CACHE, or ~/.cache/iclmsr."""
-    return Path(os.environ.get("ICLMSR_CACHE") or "~/.cache/iclmsr").expanduser()
+    """Where the cache lies: $ICLMSR_CACHE, or ~/.cache/iclmsr.
+
+    Raises:
+        NoFolder: It is in the home folder of a user who has none.
+    """
+    path = Path(os.environ.get("ICLMSR_CACHE") or "~/.cache/iclmsr")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise NoFolder(
+            f"the cache {printable(path)} is in a home folder that is not known: set ICLMSR_CACHE "
+            "to a folder"
+        ) from error
 
 
 def path_for(name: str, places: Sequence[str | None], settings: Sequence[object]) -> Path:

@@ -62,7 +62,7 @@ def choose(found: Sequence[str], class_list: Path | None, place: str) -> tuple[s
     if class_list is None:
         return tuple(found)
     try:
-        text = class_list.read_text(encoding="utf-8", errors="surrogateescape")
+        text = class_list.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise IclmsrError(f"cannot read data.class-list {class_list}: {error.strerror}") from error
     lines = [line.strip() for line in text.splitlines()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from iclmsr.data.archives import Official, check_md5, find_official
 from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.listing import Listing, Rules, classes_of, images_in, list_folder
+from iclmsr.data.names import printable
 from iclmsr.data.official import warn_unless_official
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
@@ -59,7 +60,7 @@ def list_tiny_imagenet(tree: Tree, split: str, rules: Rules) -> Listing:
     """
     rules = replace(rules, folders=FOLDERS)
     texts = {
-        name: content.decode("utf-8", "replace")
+        name: content.decode("utf-8-sig", "replace")
         for name, content in tree.contents([ANNOTATIONS, WNIDS])
         if isinstance(content, bytes)
     }
@@ -99,12 +100,13 @@ def _list_annotated(tree: Tree, text: str, rules: Rules) -> Listing:
     if not rules.labels:
         return Listing(tree, files, (-1,) * len(files), ())
     where = tree.where(ANNOTATIONS)
-    wnid_of = {}
+    wnid_of: dict[str, str] = {}
     for line in filter(None, text.splitlines()):
         name, *rest = line.split("\t")
         if not rest:
             raise IclmsrError(f"{where}: expected file, class and box with tabs between: {line!r}")
-        wnid_of[f"val/images/{name}"] = rest[0]
+        if wnid_of.setdefault(f"val/images/{name}", rest[0]) != rest[0]:
+            raise IclmsrError(f"{where}: {printable(name)} has two classes: leave one line")
     for there, listed, what in (
         (set(files), wnid_of.keys(), "has no line for"),
         (wnid_of.keys(), set(files), "names images that are not there:"),

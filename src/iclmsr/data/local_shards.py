@@ -35,7 +35,7 @@ def open_local_shards(place: Path, store: ShardStore) -> ShardTree | None:
                 f"{printable(names[0])}, has no labels or masks beside its images: name one of "
                 f"them, or all as {printable(place)}/NAME-{{000..099}}.tar"
             )
-    elif place.suffix != ".tar":
+    elif place.suffix.lower() != ".tar":
         raise IclmsrError(
             f"{printable(place)}: a shard that is compressed cannot be read: unpack it to *.tar"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from iclmsr.data.config import DataConfig
 from iclmsr.data.names import printable
+from iclmsr.data.trees import check_searchable
 from iclmsr.errors import IclmsrError
 
 
@@ -28,6 +29,7 @@ def root_of(config: DataConfig) -> Path:
         raise IclmsrError(
             f"cannot read data.root {printable(config.root)}: {error.strerror}"
         ) from error
+    check_searchable(config.root)
     return config.root
 
 

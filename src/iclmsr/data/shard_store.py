@@ -30,15 +30,20 @@ class ShardStore:
     """The shards that are on this machine's disk.
 
     Attributes:
-        folder: Where they lie.
+        place: Where they lie; in the cache unless given.
         room: How much they may take, bytes. For more, those used least recently go; only one
             that is read at that very moment stays whatever the room.
         remote: How they are fetched.
     """
 
-    folder: Path = field(default_factory=lambda: cache.folder() / "shards")
+    place: Path | None = None
     room: int = 32 * GIB
     remote: Remote = field(default_factory=Remote)
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie; files that are no shards are read where there is no cache, too."""
+        return self.place or cache.folder() / "shards"
 
     def open(self, url: str, size: int, sha256: str) -> IO[bytes]:
         """A shard, fetched if need be; as long as it is open it is not removed.

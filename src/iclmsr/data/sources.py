@@ -4,7 +4,7 @@
 import contextlib
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from iclmsr.data import cache
@@ -129,12 +129,14 @@ def prepare(config: DataConfig, split: str) -> ImageSet:
         IclmsrError: As :func:`load`; the cache cannot be written, and nothing is left half-done.
     """
     _check_source(config)
-    path = cache_path(config, split)
+    path, current = cache_path(config, split), _stamp(config)
+    content_now = lru_cache(partial(_content, config))
+    with contextlib.suppress(cache.Unfit):  # a cache that cannot be written to will do for this
+        return cache.read(path, current, content_now).images
     with cache.held(path):
-        current = _stamp(config)
-        with contextlib.suppress(cache.Unfit):
-            return cache.read(path, current, partial(_content, config)).images
-        known = _content(config)
+        with contextlib.suppress(cache.Unfit):  # another process was faster
+            return cache.read(path, current, content_now).images
+        known = content_now()
         if cache.adopt(path, current, known):
             with contextlib.suppress(cache.Unfit):
                 return cache.read(path, current).images
@@ -155,7 +157,10 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
     """Images that :func:`prepare` has decoded, or None; warns where they are of no use."""
     if not config.cache or config.source == "synthetic" or _elsewhere(config):
         return None
-    path = cache_path(config, split)
+    try:
+        path = cache_path(config, split)
+    except cache.NoFolder:
+        return None
     if not path.exists():
         return None
     try:

@@ -111,15 +111,24 @@ def read_folds(root: Path) -> list[Tensor]:
 
     Source: Coates, Lee and Ng 2011. Departure: none.
     """
-    place = _place(root)
-    with open_official(place, STL10, {FOLDS}) as contents:
-        for name, stream in contents:
-            try:
-                folds = [[int(word) for word in line.split()] for line in stream]
-            except ValueError as error:
-                raise IclmsrError(f"{place}/{name}: expected lines of integers: {error}") from None
-            return [torch.tensor(fold) for fold in folds if fold]
-    raise STL10.missing(place, FOLDS)
+    place, labels = _place(root), "train_y.bin"
+    with open_official(place, STL10, {FOLDS, labels}) as contents:
+        found = {name: stream.read() for name, stream in contents}
+    for name in (FOLDS, labels):
+        if name not in found:
+            raise STL10.missing(place, name)
+    try:
+        folds = [[int(word) for word in line.split()] for line in found[FOLDS].splitlines()]
+    except ValueError as error:
+        raise IclmsrError(f"{place}/{FOLDS}: expected lines of integers: {error}") from None
+    last = len(found[labels]) - 1
+    outside = [one for one in chain.from_iterable(folds) if not 0 <= one <= last]
+    if outside or not any(folds):
+        raise IclmsrError(
+            f"{place}/{FOLDS}: expected lines of places in 0..{last}, found "
+            f"{outside[0] if outside else 'none'}"
+        )
+    return [torch.tensor(fold) for fold in folds if fold]
 
 
 def _place(root: Path) -> Path:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from iclmsr.data.archives import TAR_SUFFIXES, Index, Members, index_tar, open_tar
+from iclmsr.data.archives import Index, Members, index_tar, open_tar
+from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_name
 from iclmsr.data.names import printable
 from iclmsr.data.single import Content, Plain, Reader
 from iclmsr.data.zips import index_zip, open_zip
@@ -208,6 +209,15 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX/")) or "/." in name
 
 
+def check_searchable(path: Path) -> None:
+    """Raises where a folder does not even say whether a file is in it."""
+    if path.is_dir() and not os.access(path, os.X_OK):
+        raise IclmsrError(
+            f"cannot read {printable(path)}: Permission denied: make the folder readable, or move "
+            "it elsewhere"
+        )
+
+
 def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
     """The files in a folder, or in a tar or zip archive, which is never unpacked to disk.
 
@@ -218,22 +228,25 @@ def open_tree(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
         shard_cache: How much of the disk shards from a URL may take, GiB.
 
     Raises:
-        IclmsrError: It is neither, or the archive is damaged.
+        IclmsrError: It is neither, the folder cannot be read, or the archive is damaged.
     """
     from iclmsr.data.local_shards import are_samples, open_local_shards  # trees of this module's
     from iclmsr.data.shard_store import GIB, ShardStore
     from iclmsr.data.shards import are_shards, open_shards
 
     store = ShardStore(room=int(shard_cache * GIB))
+    if isinstance(path, Path):
+        check_searchable(path)
     if are_shards(path):
         return open_shards(path, store)
     path = Path(path)
     if path.is_dir():
         return open_local_shards(path, store) or Folder(path)
-    if path.name.endswith(TAR_SUFFIXES):
+    kind = kind_by_name(path)
+    if kind in TAR_SUFFIXES:
         archive = Archive(path, open_tar, index_tar)
         return (are_samples(archive.names) and open_local_shards(path, store)) or archive
-    if path.name.endswith(".zip"):
+    if kind == ".zip":
         return Archive(path, open_zip, index_zip)
     raise IclmsrError(
         f"{printable(path)} is neither a folder nor an archive *{', *'.join(TAR_SUFFIXES)} or *.zip"

@@ -20,6 +20,7 @@ from iclmsr.data.composite import SOFTNESS
 from iclmsr.data.config import DataConfig
 from iclmsr.data.found import find_files
 from iclmsr.data.images import ImageSet
+from iclmsr.data.names import printable
 from iclmsr.data.sources import load
 from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.variants import Variant
@@ -83,7 +84,7 @@ def write_variants(
                     f"{place} was made from other images or options: remove it, or name another "
                     "folder"
                 )
-            say(f"{place}: was there already")
+            say(f"{printable(place)}: was there already")
             continue
         with whole_folder(place) as folder:
             rows: list[tuple[str, str]] = []
@@ -97,7 +98,7 @@ def write_variants(
                 (folder / BACKGROUNDS).write_bytes(content)
             write_json(folder / CHOICES, made)
         count = sum(map(len, originals.values()))
-        say(f"{place}: {count:,} images of {', '.join(splits)}")
+        say(f"{printable(place)}: {count:,} images of {', '.join(splits)}")
 
 
 def _choices(

@@ -82,18 +82,24 @@ def cached(key: str | None, extract: Callable[[], Features], *, limit: float) ->
     """
     if key is None or limit == 0:
         return extract()
-    path = folder() / f"{key[:32]}.features"
-    found = _read(path)
-    if found is not None:
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return found
+    with contextlib.suppress(cache.NoFolder):
+        path = _path(key)
+        found = _read(path)
+        if found is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return found
     features = extract()
     try:
-        _write(path, features, limit)
+        _write(_path(key), features, limit)
     except (IclmsrError, OSError) as error:
         warnings.warn(f"the features are not kept for the next time: {error}", stacklevel=2)
     return features
+
+
+def _path(key: str) -> Path:
+    """The file of a name."""
+    return folder() / f"{key[:32]}.features"
 
 
 def _read(path: Path) -> Features | None:

@@ -13,6 +13,7 @@ from torch import nn
 from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.names import printable
 from iclmsr.data.sources import open_split
 from iclmsr.devices import choose_device, keep_freed_memory
 from iclmsr.encoders import LoadedEncoder
@@ -118,7 +119,7 @@ def evaluate(
         results[name] = judge_features(known, asked, config)
         if name == "encoder" and config.features is not None:
             for path in write_features(config.features, known, asked, train.classes):
-                say(f"wrote {path}")
+                say(f"wrote {printable(path)}")
         if network is not None and config.fine_tune.epochs:
             say(f"{name}: fine-tuning for {config.fine_tune.epochs} epochs")
             results[name]["fine_tuning"] = _fine_tuned(network, train, test, known, config)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
 from iclmsr.files import read_json, write_atomic
 from iclmsr.study.arms import EQUAL_TIME
@@ -58,7 +59,7 @@ def render(out: Path) -> None:
         if study["missing"]:
             print(f"{len(study['missing'])} runs are missing, {study['missing'][0]} first")
         pictures = _draw(file, study)
-        print(f"wrote {file.with_suffix('.md')}, {', '.join(map(str, pictures))}")
+        print(f"wrote {', '.join(map(printable, (file.with_suffix('.md'), *pictures)))}")
     if failed:
         name, message = next(iter(failed.items()))
         raise IclmsrError(
