@@ -257,6 +257,33 @@ def test_from_a_url_each_shard_is_read_once(tmp_path, fault):
         assert len(server.requests) == count == 2 + (fault is not None)
 
 
+def test_a_shard_that_comes_damaged_is_fetched_again(tmp_path):
+    pack(tmp_path / "served" / "0.tar", labelled(0, [0, 1]))
+    with serve(tmp_path / "served", ["wrong", "wrong"]) as server:
+        assert opened(f"{server.url}/0.tar").files() == ["0/000000/0000.png", "1/000000/0001.png"]
+        assert len(server.requests) == 3
+    with serve(tmp_path / "served", always="wrong") as server:
+        fails(r"http.*/0\.tar: truncated or corrupt shard \(.+", f"{server.url}/0.tar")
+        assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("labels", [[0], [0] * 20])
+def test_a_shard_that_is_not_as_noted(tmp_path, labels):
+    """Its first transfer was spoilt, or it was replaced by one of another length."""
+    path = pack(tmp_path / "served" / "0.tar", labelled(0, [0]))
+    with serve(path.parent) as server:
+        tree = opened(f"{server.url}/0.tar")
+        (kept,) = (tmp_path / "cache" / "shards").glob("*.tar")
+        (note,) = kept.parent.glob("*.json")
+        kept.unlink()
+        pack(path, labelled(0, labels))
+        message = rf"^cannot read http.*; if it was changed there, remove {note} to have it read .*"
+        with pytest.raises(IclmsrError, match=message):
+            tree.read("0/000000/0000.png")
+        note.unlink()
+        assert opened(f"{server.url}/0.tar").read("0/000000/0000.png") in path.read_bytes()
+
+
 def test_a_note_that_is_damaged_is_made_anew(tmp_path):
     root = pack(tmp_path / "0.tar", labelled(0, [0, 1]))
     expected = opened(f"file://{root}").files()

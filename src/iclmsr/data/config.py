@@ -47,7 +47,7 @@ class DataConfig:
     """A text file that names the classes to use, one a line; None uses all."""
     masks: str | Path | None = None
     """A folder or archive of foreground masks, or one with a folder masks: under an image's own
-    path, but as .png; 0 is background, 128 and more foreground. Or shards, as root."""
+    path, but as .png; in gray, 0 is background, 128 and more foreground. Or shards, as root."""
     image_column: str | None = None
     """The column of an hf data set that holds images; None is the only one that does."""
     label_column: str | None = None

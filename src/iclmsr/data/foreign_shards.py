@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """WebDataset shards that come without an index of ours: read once to make one."""
 
-import contextlib
-import hashlib
 import json
 import re
 import warnings
@@ -16,7 +14,7 @@ from iclmsr.data.listing import FOLDERS, SUFFIXES
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
 from iclmsr.data.shard_store import ShardStore
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 from iclmsr.files import unwritable, write_atomic
 
 MASK = "mask.png"
@@ -189,8 +187,7 @@ def _note(name: str, store: ShardStore) -> Path:
         except OSError as error:
             raise IclmsrError(f"cannot read {printable(name)}: {error.strerror}") from error
         key = repr((str(Path(name).resolve()), status.st_size, status.st_mtime_ns))
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-    return store.folder / f"{digest}.json"
+    return store.note(key)
 
 
 def _recall(note: Path) -> Scan | None:
@@ -205,20 +202,11 @@ def _recall(note: Path) -> Scan | None:
 
 def _scan(name: str, store: ShardStore) -> Scan:
     """Reads a shard and notes what is in it."""
-    with contextlib.ExitStack() as stack:
-        if "://" in name:
-            file, size, sha256 = store.open_unknown(name)
-        else:
-            file, size, sha256 = opened(Path(name)), Path(name).stat().st_size, ""
-        stack.enter_context(file)
-        file.seek(0)
-        try:
-            found = Scan(size, sha256, tuple(_samples(file, printable(name))))
-        except DAMAGE as error:
-            raise IclmsrError(
-                f"{printable(name)}: truncated or corrupt shard ({type(error).__name__}: {error}): "
-                f"found {size:,} bytes; make or download it again"
-            ) from error
+    if "://" in name:
+        patience = store.remote.patience
+        found = patience.keep_trying(name, lambda: _read(name, *store.open_unknown(name)))
+    else:
+        found = _read(name, opened(Path(name)), Path(name).stat().st_size, "")
     note = _note(name, store)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -226,6 +214,19 @@ def _scan(name: str, store: ShardStore) -> Scan:
         raise unwritable(note, error) from error
     write_atomic(note, json.dumps(asdict(found)).encode())
     return found
+
+
+def _read(name: str, file: IO[bytes], size: int, sha256: str) -> Scan:
+    """What an open shard has in it."""
+    with file:
+        file.seek(0)
+        try:
+            return Scan(size, sha256, tuple(_samples(file, printable(name))))
+        except DAMAGE as error:
+            raise Damaged(
+                f"{printable(name)}: truncated or corrupt shard ({type(error).__name__}: {error}): "
+                f"found {size:,} bytes; make or download it again"
+            ) from error
 
 
 def _samples(file: IO[bytes], where: str) -> Iterator[Members]:

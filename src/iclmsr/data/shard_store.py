@@ -45,6 +45,11 @@ class ShardStore:
         """Where they lie; files that are no shards are read where there is no cache, too."""
         return self.place or cache.folder() / "shards"
 
+    def note(self, key: str) -> Path:
+        """Where what was found in a shard without an index is noted, by its URL if it has one."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / f"{digest}.json"
+
     def open(self, url: str, size: int, sha256: str) -> IO[bytes]:
         """A shard, fetched if need be; as long as it is open it is not removed.
 
@@ -62,7 +67,7 @@ class ShardStore:
             try:
                 file: IO[bytes] | None = path.open("rb")
             except (FileNotFoundError, NotADirectoryError):
-                file = self._fetch(url, size, sha256, sha256)
+                file = self._fetch_noted(url, size, sha256)
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_size == size:
@@ -87,6 +92,18 @@ class ShardStore:
                 sha256 = _digest(file).hexdigest()
                 file.seek(0)
                 return file, size, sha256
+
+    def _fetch_noted(self, url: str, size: int, sha256: str) -> IO[bytes] | None:
+        """As :meth:`_fetch`; without an index, size and SHA-256 may be of what came before."""
+        try:
+            return self._fetch(url, size, sha256, sha256)
+        except IclmsrError as error:
+            note = self.note(url)
+            if not isinstance(error.__cause__, ValueError | EOFError) or not note.exists():
+                raise
+            raise IclmsrError(
+                f"{error}; if it was changed there, remove {printable(note)} to have it read anew"
+            ) from error
 
     def _fetch(self, url: str, size: int, name: str, sha256: str | None) -> IO[bytes] | None:
         """Fetches a shard unless another process did so meanwhile, and returns it open."""
