@@ -25,6 +25,13 @@ GIB = 1 << 30
 READ = 1 << 20
 
 
+def _in_cache() -> Path | None:
+    """Where shards lie unless it is said; None if nowhere, an error only where one is needed."""
+    with contextlib.suppress(cache.NoFolder):
+        return cache.folder() / "shards"
+    return None
+
+
 @dataclass(frozen=True)
 class ShardStore:
     """The shards that are on this machine's disk.
@@ -36,7 +43,7 @@ class ShardStore:
         remote: How they are fetched.
     """
 
-    place: Path | None = None
+    place: Path | None = field(default_factory=_in_cache)
     room: int = 32 * GIB
     remote: Remote = field(default_factory=Remote)
 
