@@ -106,6 +106,12 @@ def test_a_shard_is_a_fair_sample(tmp_path, source):
         assert {sample.label for sample in one.samples} == {0, 1}
 
 
+def test_a_split_folder_in_upper_case_is_not_left_out(tmp_path):
+    root = unpack(tmp_path / "set", {"train/a/0.png": picture(), "Val/a/0.png": picture()})
+    fails(rf"{root}/Val is no split, .*: call it val, or .*", root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_data_and_settings_give_the_same_bytes(tmp_path, source):
     write(source, tmp_path / "one")
     write(source, tmp_path / "two")

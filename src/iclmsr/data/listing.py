@@ -154,7 +154,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
 def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     """Where the split's class folders are: a folder named after it, or the root itself."""
     inside = tree.folders()
-    _check_case(tree, inside)
+    check_case(tree, inside)
     there = {
         name: [folder for folder in folders if folder in inside]
         for name, folders in rules.folders.items()
@@ -173,7 +173,7 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     )
 
 
-def _check_case(tree: Tree, folders: list[str]) -> None:
+def check_case(tree: Tree, folders: list[str]) -> None:
     """Raises where a folder is called like that of a split, but for upper case."""
     if not {name.lower() for name in folders} <= {*SPLITS, MASKS}:
         return  # a class may be called Train

@@ -17,6 +17,7 @@ from iclmsr.data.listing import (
     FOLDERS,
     Listing,
     Rules,
+    check_case,
     check_sorted,
     classes_of,
     images_in,
@@ -43,6 +44,7 @@ class Plan:
 def listings_of(tree: Tree, rules: Rules) -> dict[str, Listing]:
     """The images by the folder of their split; whatever may be one is."""
     inside = tree.folders()
+    check_case(tree, inside)
     names = [name for group in FOLDERS.values() for name in group if name in inside]
     if not names:
         return {"": list_folder(tree, "train", rules)}
