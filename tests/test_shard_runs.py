@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs on shards from a URL: fetched by workers when needed, exact, stopped by an outage."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -89,8 +90,9 @@ def test_an_epoch_needs_few_shards_at_a_time(shards):
     assert plain.equal(torch.randperm(IMAGES, generator=torch.Generator().manual_seed(0)))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
+@contextlib.contextmanager
+def cut_short(shards, tmp_path, workers):
+    """A run to stop in the folder cut, without a shard at hand; then it goes on to the same end."""
     with flaky.serve(shards) as server:
         whole = pretrain(run_on(server.url, workers), tmp_path / "whole")
     for path in (tmp_path / "cache").rglob("*"):
@@ -99,6 +101,15 @@ def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
     with flaky.serve(shards) as server:
         config = run_on(server.url, workers)
         load(replace(config.data, limit=1), "train")  # the index
+        yield config, server
+        server.always = None
+        resume(tmp_path / "cut")
+    assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
+    with cut_short(shards, tmp_path, workers) as (config, server):
         server.always = 404
         with pytest.raises(IclmsrError) as raised:
             pretrain(config, tmp_path / "cut")
@@ -106,21 +117,11 @@ def test_an_outage_stops_the_run_and_nothing_is_lost(shards, tmp_path, workers):
         assert message.startswith(f"cannot read {server.url}/train/0000")
         assert "nothing is lost, go on with: iclmsr pretrain --resume" in message
         assert "\n" not in message
-        server.always = None
-        resume(tmp_path / "cut")
-    assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stop_does_not_wait_for_a_server_that_stalls(shards, tmp_path, workers):
-    with flaky.serve(shards) as server:
-        whole = pretrain(run_on(server.url, workers), tmp_path / "whole")
-    for path in (tmp_path / "cache").rglob("*"):
-        if path.is_file() and path.stat().st_size > 4000:
-            path.unlink()
-    with flaky.serve(shards) as server:
-        config = run_on(server.url, workers)
-        load(replace(config.data, limit=1), "train")  # the index
+    with cut_short(shards, tmp_path, workers) as (config, server):
         server.always = "stall"
         watch = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
         watch.start()
@@ -128,9 +129,6 @@ def test_a_stop_does_not_wait_for_a_server_that_stalls(shards, tmp_path, workers
         with pytest.raises(Interrupted, match="^stopped by SIGTERM after step .+; go on with: "):
             pretrain(config, tmp_path / "cut")
         assert 3 <= time.monotonic() - began < 8
-        server.always = None
-        resume(tmp_path / "cut")
-    assert_same(states(tmp_path / "cut")[-1], states(whole)[-1])
 
 
 def share(world, urls, folder):
