@@ -11,7 +11,8 @@ STALL = 0.3
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Files with ranges; the next of ``server.faults`` happens at each GET of a tar."""
+    """Files with ranges; the next of ``server.faults`` happens at each GET of a tar: its name, a
+    status, or a status and a header."""
 
     protocol_version = "HTTP/1.1"
 
@@ -36,8 +37,11 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
             return
-        if isinstance(fault, int) or not path.is_file():
-            self.send_response(fault or 404)
+        if isinstance(fault, int | tuple) or not path.is_file():
+            status, header = fault if isinstance(fault, tuple) else (fault or 404, None)
+            self.send_response(status)
+            if header is not None:
+                self.send_header(*header)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

@@ -86,6 +86,13 @@ def test_numbers_are_classes_in_their_order(tmp_path, label):
     assert found.classes == ("00", "02", "10")
 
 
+def test_shards_may_be_called_in_upper_case(tmp_path):
+    for number in range(2):
+        pack(tmp_path / f"{number}.TAR", labelled(number, [1, 0]))
+    assert opened(tmp_path / "{0..1}.TAR").folders() == ["0", "1"]
+    assert len(open_tree(tmp_path).files()) == 4
+
+
 def test_names_are_classes(tmp_path):
     pack(tmp_path / "0.tar", labelled(0, ["cat", "a/b", "..", "cat"]))
     tree = opened(f"file://{tmp_path}/0.tar")

@@ -99,6 +99,16 @@ def test_wrong_bytes_are_noticed_and_fetched_anew(folder, store):
     assert naps(store) == [0.5]
 
 
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [("7", 7.0), ("0", 0.5), ("86400", 30.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.5), ("-1", 0.5)],
+)
+def test_a_server_that_asks_to_be_left_alone(folder, store, asked, waited):
+    with serve(folder, [(503, ("Retry-After", asked))]) as server:
+        assert fetch(store, server) == CONTENT["000000.tar"]
+    assert naps(store) == [waited]
+
+
 @pytest.mark.parametrize("faults", [[], ["cut"], ["wrong"], ["short"], [500, "stall"]])
 def test_a_server_without_ranges(folder, store, faults):
     with serve(folder, faults, ranges=False) as server:
@@ -115,6 +125,7 @@ def test_a_server_without_ranges(folder, store, faults):
         (500, "4 times", r"ClientResponseError: 500, .*"),
         (403, "once", r"ClientResponseError: 403, .*"),
         (404, "once", r"FileNotFoundError: http.*"),
+        ((302, ("Location", "/000000.tar")), "once", r"TooManyRedirects: 0, .*"),
         (
             "wrong",
             "4 times",

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``iclmsr data compose``: a data set of objects on scenes that say something about them."""
 
-from pathlib import Path
-
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import parse_options
 
@@ -43,7 +41,7 @@ def compose_command(words: list[str]) -> None:
     from iclmsr.data.compose_plan import ComposeConfig
 
     config = parse_options(ComposeConfig, ComposeConfig(), words[3:])
-    objects, scenes, out = (Path(word).expanduser() for word in words[:3])
+    objects, scenes, out = (at_home(word) for word in words[:3])
     made = compose(objects, scenes, out, config)
     for kind, group in made.pairs.items():
         print(f"{kind}: {printable(group)}")

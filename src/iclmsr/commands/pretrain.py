@@ -4,7 +4,7 @@
 import dataclasses
 from pathlib import Path
 
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser, asks_help, parse_options, usage
 
@@ -34,14 +34,14 @@ def pretrain_command(words: list[str]) -> None:
     from iclmsr.encoders import absolute_source
     from iclmsr.files import read_json
     from iclmsr.pretrain import pretrain, resume
-    from iclmsr.recipes import RECIPES, recipe
+    from iclmsr.recipes import recipe
 
     if asks_help(words):
         parse_options(PretrainConfig, recipe(name).config if name else PretrainConfig(), rest)
     if sum(value is not None for value in (name, known.config, known.resume)) != 1:
         raise IclmsrError(
-            "pretrain needs one of: a recipe, --config FILE, --resume RUN; "
-            f"recipes are {', '.join(RECIPES)}"
+            "pretrain needs one of: a recipe, as simclr-msr-cifar10 (`iclmsr recipes` lists all), "
+            "--config FILE, --resume RUN"
         )
     if known.resume is not None:
         if known.out is not None:
@@ -63,9 +63,7 @@ def pretrain_command(words: list[str]) -> None:
         config = parse_options(PretrainConfig, config, rest)
         paths = {name: getattr(config.data, name) for name in ("root", "masks", "class_list")}
         paths = {  # a URL is a str
-            name: path.expanduser().absolute()
-            for name, path in paths.items()
-            if isinstance(path, Path)
+            name: at_home(path).absolute() for name, path in paths.items() if isinstance(path, Path)
         }
         source = absolute(config.data.source)
         data = dataclasses.replace(config.data, source=source, **paths)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, Verb, group, only, parse_options
 
@@ -187,7 +187,7 @@ def _roots(words: Sequence[str], datasets: Sequence[str], every: Sequence[str]) 
             name, path = datasets[0], word
         if not path:
             raise IclmsrError(f"--root must be DATASET=PATH, got {word!r}")
-        roots[_among(name, every)] = Path(path).expanduser().absolute()
+        roots[_among(name, every)] = at_home(path).absolute()
     return roots
 
 

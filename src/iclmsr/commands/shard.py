@@ -4,7 +4,7 @@
 import re
 from pathlib import Path
 
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser
 
@@ -38,12 +38,12 @@ def shard_command(words: list[str]) -> None:
     from iclmsr.data.shard_writer import shard
     from iclmsr.data.trees import open_tree
 
-    tree = top(open_tree(Path(places[0]).expanduser()))
-    given = None if known.masks is None else known.masks.expanduser()
+    tree = top(open_tree(at_home(places[0])))
+    given = None if known.masks is None else at_home(known.masks)
     rules, masks = rules_of(DataConfig("folder", masks=given), tree)
     index = shard(
         tree,
-        Path(places[1]).expanduser(),
+        at_home(places[1]),
         masks=masks,
         rules=rules,
         shard_size=known.shard_size,

@@ -2,9 +2,8 @@
 """``iclmsr data unpack``: images of large files, as files of their own."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import parse_options
 
@@ -27,7 +26,7 @@ def unpack_command(words: list[str]) -> None:
     from iclmsr.data.sources import DataConfig
     from iclmsr.data.unpack import unpack
 
-    root, out = (Path(word).expanduser() for word in words[:2])
+    root, out = (at_home(word) for word in words[:2])
     synthetic = words[0] == "synthetic" and not root.exists()
     data = DataConfig("synthetic") if synthetic else guess(root)
     data = parse_options(PretrainConfig, replace(PretrainConfig(), data=data), words[2:]).data

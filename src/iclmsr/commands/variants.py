@@ -2,10 +2,9 @@
 """``iclmsr data variants``: the variants of ImageNet-9 of a data set, as files."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.options import Parser, parse_options
 
@@ -41,14 +40,14 @@ def variants_command(words: list[str]) -> None:
     from iclmsr.data.variant_files import splits_of, write_variants
     from iclmsr.data.variants import Variant
 
-    root = Path(places[0]).expanduser()
+    root = at_home(places[0])
     synthetic = places[0] == "synthetic" and not root.exists()
     data = DataConfig("synthetic") if synthetic else guess(root)
     data = parse_options(PretrainConfig, replace(PretrainConfig(), data=data), rest).data
     every: tuple[Any, ...] = get_args(Variant)
     variants = _chosen("--variants", known.variants, every)
     splits = _chosen("--splits", known.splits, splits_of(data))
-    out = Path(places[1]).expanduser()
+    out = at_home(places[1])
     write_variants(data, out, variants, splits, print)
     first = printable(out / variants[0])
     print(f"read one: --data.source folder --data.root {first} --data.masks {first}")

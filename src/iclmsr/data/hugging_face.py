@@ -14,7 +14,7 @@ from typing import Any
 from iclmsr.data.classes import check_same
 from iclmsr.data.config import DataConfig
 from iclmsr.data.listing import FOLDERS, SUFFIXES, Listing
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.data.places import place_of
 from iclmsr.data.rows import Split
 from iclmsr.data.trees import Folder, Tree
@@ -139,7 +139,7 @@ def _load(config: DataConfig) -> dict[str, Any]:
     """Every split as a ``datasets.Dataset``; raises what the package says in one line."""
     datasets = _package()
     name, _, subset = config.source.partition(":")[2].partition(":")
-    path = Path(config.root or name).expanduser()
+    path = at_home(config.root or name)
     try:
         with _quiet(datasets):
             if any((path / file).is_file() for file in SAVED):

@@ -67,7 +67,7 @@ def are_samples(names: Collection[str]) -> bool:
 
 def _shards_in(folder: Path) -> list[str]:
     """Tar archives in a folder, or in the folders in it, that has no images beside them."""
-    found = [tar for depth in ("*", "*/*") for tar in folder.glob(f"{depth}.tar")]
+    found = [tar for depth in ("*", "*/*") for tar in folder.glob(f"{depth}.[tT][aA][rR]")]
     names = sorted(tar.relative_to(folder).as_posix() for tar in found)
     names = [name for name in names if not name.startswith(".") and "/." not in name]
     if names and any(name.lower().endswith(SUFFIXES) for name in Folder(folder).files()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File names that can be printed."""
+"""Paths as users write them, and as they are printed."""
 
 import os
 from pathlib import Path
@@ -16,3 +16,15 @@ def printable(path: Path | str) -> str:
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def at_home(path: Path | str) -> Path:
+    """A path with ``~`` replaced; as it is where there is no such user, or one without a home.
+
+    >>> at_home("~nobody-of-this-name/a.png").as_posix()
+    '~nobody-of-this-name/a.png'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

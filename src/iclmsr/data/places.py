@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from iclmsr.data.config import DataConfig
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.data.trees import check_searchable
 from iclmsr.errors import IclmsrError
 
@@ -70,7 +70,7 @@ def absolute(source: str) -> str:
     'hf:uoft-cs/cifar10'
     """
     name = named_by(source)
-    path = Path(name).expanduser()
+    path = at_home(name)
     if not (source.startswith("hf:") and name and path.exists()):
         return source
     return f"hf:{path.absolute()}{source.removeprefix(f'hf:{name}')}"

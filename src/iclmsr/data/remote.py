@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files at a URL, read patiently: over HTTP, from S3 and whatever else fsspec knows."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class Patience:
 
     Attributes:
         tries: How often, >= 1.
-        first: Wait after the first failure, seconds; it doubles with each.
+        first: Wait after the first failure, seconds; it doubles with each. A server that asks
+            for more gets it.
         longest: The longest wait, seconds.
         timeout: How long a server may send nothing, seconds.
         chunk: Bytes that one request asks for: what is lost when it is cut off.
@@ -51,15 +53,17 @@ class Patience:
         """
         delays = self.delays()
         for tried in range(self.tries):
+            last, asked = tried == len(delays), 0.0
             try:
                 return action()
             except IclmsrError as error:
-                if tried == len(delays) or not isinstance(error, Damaged):
+                if last or not isinstance(error, Damaged):
                     raise
             except Exception as error:  # every file system has errors of its own
-                if tried == len(delays) or _lasting(error):
+                if last or _lasting(error):
                     raise self._failed(url, tried + 1, error) from error
-            self.sleep(delays[tried])
+                asked = min(_asked(error), self.longest)
+            self.sleep(max(delays[tried], asked))
         raise AssertionError("patience.tries must be >= 1")
 
     def _failed(self, url: str, tries: int, error: Exception) -> IclmsrError:
@@ -80,10 +84,18 @@ class Patience:
         return text if len(text) <= REASON else f"{text[: REASON - 4]} ..."
 
 
+def _asked(error: Exception) -> float:
+    """Seconds that a server asks to be left alone for, in ``Retry-After``; 0 if it does not."""
+    text = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+    return float(text) if re.fullmatch(r"\d{1,9}", text.strip()) else 0.0
+
+
 def _lasting(error: Exception) -> bool:
     """Whether to try again is of no use."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
     answer = cause or error
+    if type(answer).__name__ == "TooManyRedirects":  # aiohttp's, which may not be installed
+        return True
     status = getattr(answer, "status", None)
     if isinstance(status, int):
         # What aiohttp cannot read is no server's answer: it says 400 itself, and has a cause.

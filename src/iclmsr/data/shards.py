@@ -236,7 +236,7 @@ def are_shards(place: Path | str) -> bool:
 def names_shards(place: Path | str | None) -> bool:
     """Whether a place is a URL or a pattern of shards, which no path on the disk is called."""
     if isinstance(place, Path):
-        return "{" in place.name and place.suffix == ".tar" and not place.exists()
+        return "{" in place.name and place.suffix.lower() == ".tar" and not place.exists()
     return place is not None
 
 
@@ -251,9 +251,9 @@ def open_shards(place: Path | str, store: ShardStore) -> ShardTree:
     Raises:
         IclmsrError: They cannot be read, or the index is damaged.
     """
-    if str(place).endswith(PACKED):
+    if str(place).lower().endswith(PACKED):
         raise IclmsrError(f"{place}: shards that are compressed cannot be read: unpack to *.tar")
-    if str(place).endswith(".tar"):
+    if str(place).lower().endswith(".tar"):
         from iclmsr.data.foreign_shards import index_shards
 
         index, base = index_shards(str(place), store)

@@ -14,7 +14,7 @@ from iclmsr.data.draw import Draw
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.data.origins import content, stamp
 from iclmsr.data.places import kind_of, place_of, root_of
 from iclmsr.data.readers import OFFICIAL, SOURCES
@@ -195,7 +195,7 @@ def cache_path(config: DataConfig, split: str) -> Path:
     if split == "pretrain" and config.source != "stl10":
         split = "train"
     paths = [
-        None if path is None else str(Path(path).expanduser().resolve())
+        None if path is None else str(at_home(path).resolve())
         for path in (place_of(config), config.masks, config.class_list)
     ]
     columns = (config.image_column, config.label_column, config.mask_column)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iclmsr.config import PretrainConfig, decode
 from iclmsr.data.config import DataConfig
-from iclmsr.data.names import printable
+from iclmsr.data.names import at_home, printable
 from iclmsr.encoders.foreign import as_resnet, find_branch, resnet_of
 from iclmsr.encoders.onnx_file import OnnxEncoder
 from iclmsr.encoders.preprocessing import IMAGENET, Preprocessing, Triple
@@ -154,9 +154,9 @@ def absolute_source(source: str) -> str:
     kind, colon, rest = source.partition(":")
     if kind in LIBRARIES and not Path(source).exists():
         name, at, file = rest.partition("@")
-        path = str(Path(file).expanduser().absolute()) if file else ""
+        path = str(at_home(file).absolute()) if file else ""
         return f"{kind}{colon}{name}{at}{path}"
-    return str(Path(source).expanduser().absolute())
+    return str(at_home(source).absolute())
 
 
 def _in_folder(path: Path) -> LoadedEncoder:

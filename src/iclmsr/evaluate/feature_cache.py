@@ -19,6 +19,7 @@ from iclmsr import __version__
 from iclmsr.data import cache
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.names import at_home
 from iclmsr.data.origins import stamp
 from iclmsr.data.sources import DataConfig
 from iclmsr.errors import IclmsrError
@@ -59,7 +60,7 @@ def key_of(
     if isinstance(images, FileSet):
         if not isinstance(data.root, Path):
             return None
-        known += [stamp([data.root.expanduser()]), images.resize, images.crop]
+        known += [stamp([at_home(data.root)]), images.resize, images.crop]
     return hashlib.sha256(repr((*known, *settings)).encode()).hexdigest()
 
 

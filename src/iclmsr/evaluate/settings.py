@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iclmsr.config import PretrainConfig, at_least, decode, encode
+from iclmsr.data.names import at_home
 from iclmsr.data.places import absolute
 from iclmsr.data.sources import OFFICIAL, DataConfig
 from iclmsr.encoders import LoadedEncoder, Preprocessing, load_encoder
@@ -152,7 +153,7 @@ def _elsewhere(judged: DataConfig, own: DataConfig) -> bool:
     if own.source in _WHOLE or own.root is None:
         return False
     there, here = (
-        root.expanduser().absolute() if isinstance(root, Path) else root
+        at_home(root).absolute() if isinstance(root, Path) else root
         for root in (judged.root, own.root)
     )
     moved = isinstance(here, Path) and not here.exists()
