@@ -286,9 +286,19 @@ def test_damage_in_the_middle_leaves_nothing(tmp_path):
     mask.unlink()
     fails(r".*/pear7-3\.png has no mask .*/masks/test/pear/pear7-3\.png", *arguments)
     Image.new("L", (24, 24)).save(mask)
-    fails(r".*/pear7-3\.png has a mask without any foreground: mend or remove it", *arguments)
+    where = rf".*/test/pear/pear7-3\.png has a mask {mask}"
+    fails(rf"{where} without any foreground: mend or remove it", *arguments)
+    Image.new("L", (24, 24), 1).save(mask)
+    with pytest.warns(UserWarning, match="^a mask has no value above 1: 128 and more is"):
+        fails(rf"{where} without any foreground", *arguments)
     Image.new("L", (9, 24)).save(mask)
-    fails(r".*/pear7-3\.png has \(24, 24\) pixels, but its mask \(9, 24\)", *arguments)
+    fails(rf".*/pear7-3\.png is 24 x 24 pixels, but its mask {mask} 9 x 24", *arguments)
+    Image.new("RGB", (24, 24), (255, 0, 0)).save(mask)
+    fails(rf"{where} in color: write it in gray", *arguments)
+    Image.new("LA", (24, 24), (255, 0)).save(mask)
+    fails(rf"{where} that is transparent in places: write it in gray", *arguments)
+    mask.write_bytes(content[: len(content) // 2])
+    fails(rf"{where} that does not decode \(.*\): mend or remove it", *arguments)
     mask.write_bytes(content)
     (tmp_path / ".set.tmp" / "left").mkdir(parents=True)  # of a process that was killed
     assert compose(*arguments).counts["test"] == 16

@@ -13,10 +13,31 @@ from iclmsr.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION
 from iclmsr.data.views import ViewConfig, ViewParameters, draw_parameters, make_views
 from iclmsr.errors import IclmsrError
 
+
+def gray(image):
+    """Gray in three channels, with Pillow's weights; torchvision's own add up to 0.9999."""
+    if not isinstance(image, torch.Tensor):
+        return F.rgb_to_grayscale(image, 3)
+    weights = torch.tensor([19595, 38470, 7471]) / 65536
+    return (weights[:, None, None] * image).sum(0).expand(3, -1, -1)
+
+
+def contrasted(image, factor):
+    if not isinstance(image, torch.Tensor):
+        return F.adjust_contrast(image, factor)
+    return torch.lerp(gray(image).mean(), image, factor).clamp(0, 1)
+
+
+def saturated(image, factor):
+    if not isinstance(image, torch.Tensor):
+        return F.adjust_saturation(image, factor)
+    return torch.lerp(gray(image), image, factor).clamp(0, 1)
+
+
 ADJUST = {
     BRIGHTNESS: F.adjust_brightness,
-    CONTRAST: F.adjust_contrast,
-    SATURATION: F.adjust_saturation,
+    CONTRAST: contrasted,
+    SATURATION: saturated,
     HUE: F.adjust_hue,
 }
 NOTHING = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -85,6 +106,19 @@ def test_each_colour_operation_is_torchvisions(operation):
             assert (view - pil).abs().max() < (1 + 0.5 * abs(1 - factor)) / 255 + 1e-5
 
 
+def test_gray_stays_as_light_as_it_is():
+    ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(21, 3, -1, -1)
+    parameters = nothing(21, 16, 16)
+    parameters.jitter.fill_(True)
+    parameters.factors[:, SATURATION] = torch.linspace(0, 2, 21)
+    parameters.factors[:, HUE] = torch.linspace(-0.5, 0.5, 21)
+    views = make_views(ramp, parameters, ViewConfig(size=16), **NOTHING)
+    assert torch.equal(views.mul(255).round(), ramp.float())
+    for factor, view in zip(parameters.factors[:, SATURATION].tolist(), views, strict=True):
+        pil = F.to_tensor(F.adjust_saturation(F.to_pil_image(ramp[0]), factor))
+        torch.testing.assert_close(view, pil, atol=1e-5, rtol=0)
+
+
 def test_hue_is_torchvisions_on_every_sector_and_its_edges():
     levels = torch.tensor([0, 1, 127, 128, 254, 255], dtype=torch.uint8)
     colours = torch.cartesian_prod(levels, levels, levels).T  # (3, 216)
@@ -142,7 +176,7 @@ def recoloured(image, parameters, row):
         for operation in parameters.order[row].tolist():
             image = ADJUST[operation](image, parameters.factors[row, operation].item())
             image = whole(image, operation) if isinstance(image, torch.Tensor) else image
-    return F.rgb_to_grayscale(image, 3) if parameters.grayscale[row] else image
+    return gray(image) if parameters.grayscale[row] else image
 
 
 def cropped(image, parameters, row, config):

@@ -73,7 +73,7 @@ def _check(words: list[str]) -> None:
     from iclmsr.files import write_atomic, write_json
 
     config = _config_at(path, known.recipe, rest)
-    found = check(config.data, workers=known.workers)
+    found = check(config.data, config.views, workers=known.workers)
     show(found)
     if known.json is not None:
         write_json(known.json, as_json(found))
@@ -81,7 +81,12 @@ def _check(words: list[str]) -> None:
     if known.split not in found.splits and known.split not in found.refused:
         raise IclmsrError(f"unknown --split {known.split!r}: {nearest(known.split, found.splits)}")
     split = found.splits.get(known.split)
-    if known.sheet is not None and split is not None and split.usable():
+    if (
+        known.sheet is not None
+        and split is not None
+        and split.usable()
+        and known.split not in found.refused
+    ):
         from iclmsr.data.sample import draw_sample
         from iclmsr.data.sheet import draw_sheet
 

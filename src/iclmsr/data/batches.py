@@ -2,20 +2,27 @@
 """One epoch's batches of views."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from iclmsr.data.backdrops import REMOVED, draw_donors, exchanged
 from iclmsr.data.feed import Feed, Held
-from iclmsr.data.file_set import FileSet
-from iclmsr.data.images import ImageSet
 from iclmsr.data.views import ViewConfig, ViewParameters, draw_parameters, make_views
 from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
 
 
-def check_masks(images: ImageSet | FileSet, config: ViewConfig) -> None:
+class MaybeMasked(Protocol):
+    """A data set, or what is known of one."""
+
+    @property
+    def masks(self) -> object | None:
+        """None if it has none."""
+
+
+def check_masks(images: MaybeMasked, config: ViewConfig) -> None:
     """Raises unless images have the masks that their views need.
 
     Args:

@@ -7,23 +7,30 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from iclmsr.data.backgrounds import BACKGROUNDS, read_backgrounds
+from iclmsr.data.batches import check_masks
 from iclmsr.data.draw import Draw
+from iclmsr.data.file_set import stays_on_disk
 from iclmsr.data.findings import Copies, Findings
 from iclmsr.data.found import Files, find_files, images_among
+from iclmsr.data.jpeg import check_decoder
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.splits import Split, split_of_files, split_of_images
+from iclmsr.data.variants import check_variant
+from iclmsr.data.views import ViewConfig
 from iclmsr.errors import IclmsrError
 
 SPLITS = {"train": "pretrain", "test": "test"}
 """As they are called here and by :func:`iclmsr.data.sources.load`."""
+VIEWS = ViewConfig()
 
 
-def check(config: DataConfig, *, workers: int = 1) -> Findings:
+def check(config: DataConfig, views: ViewConfig = VIEWS, *, workers: int = 1) -> Findings:
     """Looks at every image and mask of a data set, and raises at none of them.
 
     Args:
         config: Which one; of training images ``limit`` counts. Prepared images do not, nor does
             what evaluation does to images.
+        views: How views are made of training images.
         workers: Threads that decode, >= 1.
 
     >>> found = check(DataConfig("synthetic"))
@@ -44,6 +51,7 @@ def check(config: DataConfig, *, workers: int = 1) -> Findings:
             try:
                 found.splits[name] = _look_at(found, name, workers)
                 _check_backgrounds(found, name)
+                _check_use(found, name, views)
             except IclmsrError as error:
                 found.refused[name] = str(error)
     found.remarks = [str(one.message) for one in caught]
@@ -71,6 +79,21 @@ def _check_backgrounds(found: Findings, name: str) -> None:
     files = found.files
     if isinstance(files, Files) and files.tree.holds(BACKGROUNDS):
         read_backgrounds(files.tree, files.listing(name).files)
+
+
+def _check_use(found: Findings, name: str, views: ViewConfig) -> None:
+    """Raises where a run would for want of masks, labels or a decoder."""
+    config, split = found.config, found.splits[name]
+    if name == "train":
+        check_masks(split, views)
+    if found.files is None:  # they have been read as a run does
+        return
+    size = 4 * config.image_size**2 * len(split)
+    on_disk = name == "train" and stays_on_disk(config.resident, size)
+    if name == "train":
+        check_decoder(config.decoder, on_disk=on_disk)
+    labels = all(split.labels.values())
+    check_variant(config.variant, masks=split.masks is not None, labels=labels, on_disk=on_disk)
 
 
 def _find_unused(found: Findings, files: Files) -> None:

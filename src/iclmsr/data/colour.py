@@ -70,7 +70,7 @@ def grayscale_(images: Tensor, rows: Tensor) -> None:
     >>> red = torch.tensor([255.0, 0.0, 0.0]).view(3, 1, 1, 1)
     >>> grayscale_(red, torch.tensor([True]))
     >>> red.flatten()
-    tensor([76.2195, 76.2195, 76.2195])
+    tensor([76.2450, 76.2450, 76.2450])
     """
     index = rows.nonzero().squeeze(1).to(images.device)
     gray = _luma(images.index_select(1, index))
@@ -115,7 +115,7 @@ def _blend_(images: Tensor, own: Tensor, mean: Tensor, gray: Tensor) -> None:
 def _luma(images: Tensor) -> Tensor:
     """ITU-R 601 gray (B, H, W) of ``images`` (3, B, H, W)."""
     red, green, blue = images.unbind(0)
-    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return (red * 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
 def _turn_hue_(images: Tensor, turns: Tensor) -> None:

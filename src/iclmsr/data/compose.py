@@ -31,7 +31,7 @@ from iclmsr.data.compose_plan import (
 )
 from iclmsr.data.composite import composite
 from iclmsr.data.cutouts import Cutout, cut_out, put
-from iclmsr.data.decode import Unusable, careful, decode_image
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_image
 from iclmsr.data.folder import mask_name
 from iclmsr.data.listing import top
 from iclmsr.data.readers import open_masks
@@ -83,7 +83,7 @@ def compose(objects: Path, scenes: Path, out: Path, config: ComposeConfig) -> Co
     stage = split_scenes(behind, cast.classes, config)
     masks = open_masks(objects if config.masks is None else config.masks)
     maker = _Maker(tree, masks, behind, cast, stage, config)
-    with whole_folder(out) as folder, careful():
+    with whole_folder(out) as folder, careful(FaintMask):
         rows = [row for front in FRONTS for row in maker.make(front, folder)]
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([HEADER, *sorted(rows)])
@@ -201,18 +201,16 @@ class _Maker:
 
     def _cutout(self, path: str) -> Cutout:
         """The object in an image."""
-        image, mask = self.tree.reader(path)(), None
+        image = self.tree.reader(path)()
+        name = self.masks.where(mask_name(path))
         try:
             mask = self.masks.reader(mask_name(path))()
         except (FileNotFoundError, KeyError) as error:
-            raise IclmsrError(f"{self.tree.where(path)} has no mask") from error
-        if isinstance(mask, FileNotFoundError):
-            where = self.masks.where(mask_name(path))
-            raise IclmsrError(f"{self.tree.where(path)} has no mask {where}")
+            raise IclmsrError(f"{self.tree.where(path)} has no mask {name}") from error
         for content in (image, mask):
             self.used.update(content if isinstance(content, bytes) else b"")
         try:
-            return cut_out(image, mask, self.config.erode)
+            return cut_out(image, mask, name, self.config.erode)
         except Unusable as error:
             raise IclmsrError(f"{self.tree.where(path)} {error}: mend or remove it") from error
 

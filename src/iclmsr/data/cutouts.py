@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iclmsr.data.compose_plan import Place
 from iclmsr.data.composite import inpainted
-from iclmsr.data.decode import FOREGROUND, Unusable, open_image
+from iclmsr.data.decode import FOREGROUND, Unusable, foreground_of, open_image
 from iclmsr.data.trees import Content
 
 
@@ -27,28 +27,28 @@ class Cutout(NamedTuple):
     mask: Image.Image
 
 
-def cut_out(image: Content, mask: Content, erode: int) -> Cutout:
+def cut_out(image: Content, mask: Content, name: str, erode: int) -> Cutout:
     """The object in an image, in its box.
 
     Args:
         image: The image file.
         mask: Its mask, of the same size.
+        name: The mask's name, for messages.
         erode: Pixels to take off the object's edge, >= 0; those that are so thin that nothing
             would be left keep it.
 
     Raises:
-        Unusable: One of them does not decode, the mask has another size or no foreground.
+        Unusable: The image does not decode; the mask has no foreground, or is not one (see
+            :func:`~iclmsr.data.decode.foreground_of`).
     """
-    picture, area = open_image(image).image, open_image(mask).image.convert("L")
-    if picture.size != area.size:
-        raise Unusable(f"has {picture.size} pixels, but its mask {area.size}")
-    area = area.point(lambda value: 255 if value >= FOREGROUND else 0)
+    picture = open_image(image).image
+    area = Image.fromarray(foreground_of(mask, name, picture.size).astype(np.uint8) * 255)
     # Where an object leaves the image its edge is not known, and nothing is taken off there.
     shrunk = area.filter(ImageFilter.MinFilter(2 * erode + 1)) if erode else area
     area = shrunk if shrunk.getbbox() else area
     box = area.getbbox()
     if box is None:
-        raise Unusable("has a mask without any foreground")
+        raise Unusable(f"has a mask {name} without any foreground")
     picture, area = picture.crop(box), area.crop(box)
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None]
     around = torch.from_numpy(np.asarray(area) < FOREGROUND)[None]

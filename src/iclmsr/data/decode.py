@@ -184,6 +184,25 @@ def decode_mask(
         (image_size, image_size); a pixel is foreground if half of its area is.
 
     Raises:
+        Unusable: As :func:`foreground_of`.
+    """
+    mask = Image.fromarray(foreground_of(content, name, size).astype(np.uint8) * 255)
+    mask = fitted(mask, image_size, decoder, Image.Resampling.BOX)
+    return np.asarray(mask) >= FOREGROUND
+
+
+def foreground_of(content: Content, name: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The foreground of an image in full size.
+
+    Args:
+        content: The mask file, or why it could not be read.
+        name: Its name, for messages.
+        size: Width and height of the image file, upright; the mask has the same.
+
+    Returns:
+        (height, width).
+
+    Raises:
         Unusable: The file is missing, not an image, damaged, in color or with transparency, or of
             another size. FaintMask, a warning: no pixel is foreground, yet not all of them are 0.
     """
@@ -209,9 +228,7 @@ def decode_mask(
             FaintMask,
             stacklevel=2,
         )
-    mask = Image.fromarray((levels >= foreground).astype(np.uint8) * 255)
-    mask = fitted(mask, image_size, decoder, Image.Resampling.BOX)
-    return np.asarray(mask) >= FOREGROUND
+    return np.asarray(levels >= foreground)
 
 
 def _levels(mask: Image.Image) -> NDArray[Any]:

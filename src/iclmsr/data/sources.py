@@ -20,7 +20,7 @@ from iclmsr.data.places import kind_of, place_of, root_of
 from iclmsr.data.readers import OFFICIAL, SOURCES
 from iclmsr.data.resize import centre_view
 from iclmsr.data.shards import names_shards
-from iclmsr.data.variants import make_variant
+from iclmsr.data.variants import check_variant, make_variant
 from iclmsr.errors import IclmsrError, nearest
 from iclmsr.seeds import derive
 
@@ -39,7 +39,8 @@ def load(config: DataConfig, split: str) -> ImageSet:
     """The images of one split, all of them in memory or mapped into it.
 
     Args:
-        config: Which data set, and how; ``resident`` does not count.
+        config: Which data set, and how; ``resident`` does not count, and torchvision decodes
+            for nvjpeg, which is for images on disk.
         split: ``"pretrain"``, the images to pretrain on; ``"train"``, those that evaluation
             learns from, the same but in stl10, where only these have labels; ``"test"``;
             synthetic also has ``"val"``, ``"val-swapped"`` and ``"test-swapped"``, and images by
@@ -56,7 +57,8 @@ def load(config: DataConfig, split: str) -> ImageSet:
     >>> len(load(DataConfig(source="synthetic", limit=3), "pretrain"))
     3
     """
-    images = open_split(replace(config, resident="memory"), split)
+    decoder = "torchvision" if config.decoder == "nvjpeg" else config.decoder  # it has memory only
+    images = open_split(replace(config, resident="memory", decoder=decoder), split)
     assert isinstance(images, ImageSet)
     return images
 
@@ -97,13 +99,9 @@ def as_variant(images: ImageSet | FileSet, config: DataConfig, split: str) -> Im
     Raises:
         IclmsrError: They lack masks, or labels where a variant needs them, or stay on disk.
     """
-    if config.variant == "original":
-        return images
     if isinstance(images, FileSet):
-        raise IclmsrError(
-            f"data.variant {config.variant} is for images in memory, these stay on disk: pass "
-            "--data.resident memory"
-        )
+        check_variant(config.variant, masks=True, labels=True, on_disk=True)
+        return images
     seed = derive(config.seed, "split", "train" if split == "pretrain" else split)
     return make_variant(images, config.variant, filler=config.filler, seed=seed)
 

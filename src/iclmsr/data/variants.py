@@ -61,16 +61,13 @@ def make_variant(
     """
     if variant not in get_args(Variant):
         raise IclmsrError(f"unknown variant {variant!r}: {nearest(variant, get_args(Variant))}")
+    check_variant(variant, masks=images.masks is not None, labels=bool((images.labels >= 0).all()))
     if filler not in get_args(Filler):
         raise IclmsrError(f"unknown filler {filler!r}: {nearest(filler, get_args(Filler))}")
     if variant == "original":
         return images
-    if images.masks is None:
-        raise IclmsrError(
-            f"variant {variant} needs foreground masks: pass --data.masks PATH; `iclmsr masks` "
-            "makes some"
-        )
     pixels, masks = images.images, images.masks
+    assert masks is not None  # it has been checked
     if variant == "only_fg":
         fill = torch.tensor(_fill(pixels, filler), dtype=torch.uint8)[:, None, None]
         return replace(
@@ -91,6 +88,34 @@ def make_variant(
         backgrounds=kinds[donors],
         background_names=images.background_names if known else images.classes,
     )
+
+
+def check_variant(variant: Variant, *, masks: bool, labels: bool, on_disk: bool = False) -> None:
+    """Raises unless there is what a variant needs.
+
+    Args:
+        variant: The variant.
+        masks: Whether the images have masks.
+        labels: Whether they all have labels.
+        on_disk: Whether they stay there.
+
+    Raises:
+        IclmsrError: They lack masks, or labels where donors are drawn by class, or stay on disk.
+    """
+    if variant == "original":
+        return
+    if on_disk:
+        raise IclmsrError(
+            f"data.variant {variant} is for images in memory, these stay on disk: pass "
+            "--data.resident memory"
+        )
+    if not masks:
+        raise IclmsrError(
+            f"variant {variant} needs foreground masks: pass --data.masks PATH; `iclmsr masks` "
+            "makes some"
+        )
+    if variant.startswith("mixed") and not labels:
+        raise IclmsrError(f"variant {variant} takes donors by class: every image needs a label")
 
 
 def boxes(masks: Tensor) -> Tensor:
@@ -166,8 +191,6 @@ _REMOVED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _donors(labels: Tensor, classes: int, variant: str, seed: int) -> Tensor:
     """Whose background each image gets, (N,) int64: never its own where there is another."""
-    if (labels < 0).any():
-        raise IclmsrError(f"variant {variant} takes donors by class: every image needs a label")
     draw = generator(seed, "variants", variant)
     count = len(labels)
     if variant == "mixed_rand":
