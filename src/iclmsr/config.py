@@ -197,12 +197,7 @@ class PretrainConfig:
                     f"msr.images must be at most batch-size {self.batch_size}, got {images}"
                 )
             self.method.check_batch(images, self.view_count)
-        for view in self.views.weak:
-            if view >= self.view_count:
-                raise IclmsrError(
-                    f"views.weak {view} is not one of the {self.view_count} views, "
-                    f"0 to {self.view_count - 1}"
-                )
+        self.views.check_count(self.view_count)
 
 
 def at_least(config: object, group: str, name: str, least: int) -> None:

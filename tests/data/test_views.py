@@ -147,16 +147,19 @@ def test_grayscale_is_pils():
 @pytest.mark.parametrize("interpolation", MODES)
 @pytest.mark.parametrize("size", [8, 24, 32, 50])
 def test_the_crop_is_pils_up_and_down(interpolation, size):
-    # Wide boxes: Pillow 13 runs the rows first where the height shrinks the more.
     boxes = [(0, 0, 36, 40), (5, 3, 20, 30), (35, 0, 1, 40), (7, 9, 9, 9), (10, 2, 25, 34)]
+    boxes += [(0, 9, 36, 12), (3, 0, 33, 20), (1, 39, 34, 1)]
     images = noise(len(boxes), 36, 40)
-    images[0] = images[0] // 128 * 255  # black and white overshoot the most
+    images[::2] = images[::2] // 128 * 255  # black and white overshoot the most
     parameters = nothing(len(boxes))._replace(box=torch.tensor(boxes))
     parameters.flip[::2] = True
     config = ViewConfig(size=size, interpolation=interpolation)
     views = make_views(images, parameters, config, **NOTHING)
     for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
-        pil = F.resized_crop(F.to_pil_image(image), *box, [size, size], MODES[interpolation])
+        top, left, height, width = box
+        pil = F.crop(F.to_pil_image(image), top, left, height, width)
+        for shape in ((height, size), (size, size)):  # in this order whatever Pillow's version
+            pil = F.resize(pil, shape, MODES[interpolation])
         pil = F.hflip(pil) if parameters.flip[row] else pil
         off = (views[row] - F.to_tensor(pil)).abs().max()
         assert off < (2 if interpolation == "bicubic" else 1.01) / 255  # rounded twice
@@ -381,7 +384,10 @@ def test_an_image_alone_is_multiplied_as_one_of_many(size):
     assert torch.equal(alone, whole[1:2])
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (33, 29, 31), (80, 96, 64)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(32, 32, 32), (33, 29, 31), (80, 96, 64), (33, 7, 5), (32, 32, 11)],
+)
 @pytest.mark.parametrize("crop_first", [False, True])
 def test_a_row_is_bit_identical_in_every_batch(height, width, size, crop_first):
     images = noise(24, height, width)
@@ -473,29 +479,85 @@ def test_blur_and_solarize_of_each_view():
     ("values", "message"),
     [
         ({"size": 0}, "size must be > 0 pixels, got 0"),
-        ({"crop_scale": (0.5, 0.2)}, r"crop_scale .* got \(0.5, 0.2\)"),
-        ({"crop_scale": (0.0, 1.0)}, "crop_scale must have 0 < low <= high <= 1"),
-        ({"crop_scale": (0.5, 1.5)}, r"got \(0.5, 1.5\)"),
-        ({"crop_ratio": (0.0, 1.0)}, r"crop_ratio must have 0 < low <= high, got \(0.0, 1.0\)"),
-        ({"crop_ratio": (2.0, 1.0)}, r"got \(2.0, 1.0\)"),
-        ({"interpolation": "nearest"}, "must be 'bicubic' or 'bilinear', got 'nearest'"),
+        ({"crop_scale": (0.5, 0.2)}, "crop-scale must have 1e-06 <= low <= high <= 1, got 0.5 0.2"),
+        ({"crop_scale": (0.0, 1.0)}, "crop-scale .* got 0.0 1.0"),
+        ({"crop_scale": (0.5, 1.2)}, "crop-scale .* got 0.5 1.2"),
+        ({"crop_ratio": (0.0, 1.0)}, r"crop-ratio .* <= high <= 1e\+06, got 0.0 1.0"),
+        ({"crop_ratio": (2.0, 1.0)}, "crop-ratio .* got 2.0 1.0"),
+        ({"crop_ratio": (1.0, math.nan)}, "crop-ratio .* got 1.0 nan"),
+        ({"interpolation": "bicubc"}, "interpolation 'bicubc': did you mean 'bicubic'"),
+        ({"background": "swap"}, "background 'swap': did you mean 'swaps'"),
         ({"flip": -0.1}, r"flip must be in \[0, 1\], got -0.1"),
-        ({"jitter_probability": 1.1}, r"jitter_probability must be in \[0, 1\], got 1.1"),
+        ({"jitter_probability": 1.1}, r"jitter-probability must be in \[0, 1\], got 1.1"),
         ({"grayscale": math.nan}, r"grayscale must be in \[0, 1\], got nan"),
         ({"solarize": 1.5}, r"solarize must be in \[0, 1\], got 1.5"),
-        ({"solarize_threshold": 128}, r"solarize_threshold must be in \[0, 1\], got 128"),
+        ({"solarize_threshold": 128}, r"solarize-threshold must be in \[0, 1\], got 128"),
         ({"blur": 1.5}, r"blur must be in \[0, 1\], got 1.5"),
         ({"blur": (1.0, 1.5)}, r"blur must be in \[0, 1\], got \(1.0, 1.5\)"),
         ({"solarize": ()}, r"solarize must be in \[0, 1\], got \(\)"),
-        ({"blur_sigma": (0.0, 2.0)}, r"blur_sigma must have 0 < low <= high, got \(0.0, 2.0\)"),
-        ({"blur_sigma": (2.0, 1.0)}, r"blur_sigma .* got \(2.0, 1.0\)"),
-        ({"blur_sigma": (1.0, math.inf)}, r"blur_sigma .* got \(1.0, inf\)"),
+        ({"blur_sigma": (1e-50, 2.0)}, "blur-sigma must have 1e-06 <= low .* got 1e-50 2.0"),
+        ({"blur_sigma": (2.0, 1.0)}, "blur-sigma .* got 2.0 1.0"),
+        ({"blur_sigma": (1.0, math.inf)}, "blur-sigma .* got 1.0 inf"),
         ({"weak": (1, -1)}, r"weak must be indices >= 0, got \(1, -1\)"),
         ({"jitter": (-0.1, 0.4, 0.4, 0.1)}, r"jitter must be 4 numbers >= 0, got \(-0.1"),
         ({"jitter": (0.4, 0.4, 0.1)}, "jitter must be 4 numbers"),
-        ({"jitter": (0.4, 0.4, 0.4, 0.6)}, r"hue must be in \[0, 0.5\] turns, got 0.6"),
+        ({"jitter": (0.4, 0.4, 0.4, 0.51)}, r"jitter's hue must be in \[0, 0.5\] turns, got 0.51"),
     ],
 )
 def test_a_bad_config_says_what_is_wrong(values, message):
-    with pytest.raises(IclmsrError, match=message):
+    with pytest.raises(IclmsrError, match=rf"^(unknown )?views\.{message}"):
         ViewConfig(**values)
+
+
+def test_no_images_have_no_views():
+    views = make_views(noise(0), nothing(0), ViewConfig(size=8, blur=1.0), **NOTHING)
+    assert views.shape == (0, 3, 8, 8)
+
+
+def test_views_do_not_depend_on_the_default_precision():
+    images, config = noise(4, 20, 21), ViewConfig(size=17, blur=1.0)
+    parameters = draw_parameters(4, 20, 21, config, seeded())
+    try:
+        torch.set_default_dtype(torch.float64)  # first, as matrices are kept
+        double = make_views(images, parameters, config, **NOTHING)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(make_views(images, parameters, config, **NOTHING), double)
+
+
+@pytest.mark.parametrize(
+    ("images", "rows", "message"),
+    [
+        (
+            torch.rand(2, 3, 8, 8),
+            2,
+            r"images must be uint8 \(B, 3, H, W\), got torch.float32 ",
+        ),
+        (
+            noise(2, 8, 8)[:, :1],
+            2,
+            r"images must be uint8 .*, got torch.uint8 \(2, 1, 8",
+        ),
+        (noise(2, 8, 8)[0], 2, r"images must be uint8 \(B, 3, H, W\), got torch.uint8 \(3, 8, 8\)"),
+        (noise(2, 8, 8), 3, "2 images need as many rows of parameters, got 3"),
+        (noise(2, 8, 7), 2, r"a crop ends at row 8, column 8 of images of 8 x 7 pixels"),
+    ],
+)
+def test_images_that_do_not_fit_their_parameters(images, rows, message):
+    with pytest.raises(IclmsrError, match=f"^{message}"):
+        make_views(images, nothing(rows, 8, 8), ViewConfig(size=8), **NOTHING)
+
+
+def test_a_crop_has_pixels_however_long_it_shall_be():
+    for ratio in ((70.0, 80.0), (1 / 80, 1 / 70)):
+        box = draw_parameters(50, 32, 32, ViewConfig(crop_ratio=ratio), seeded()).box
+        assert box[:, 2:].min() >= 1
+
+
+def test_values_for_views_that_there_are_not():
+    config = ViewConfig(blur=(1.0, 0.1, 0.2), weak=(2,))
+    config.check_count(3)
+    with pytest.raises(IclmsrError, match=r"^views.blur has 3 values for 2 views: leave out"):
+        config.check_count(2)
+    with pytest.raises(IclmsrError, match=r"^views.weak 2 is not one of the 2 views, 0 to 1$"):
+        replace(config, blur=0.5).check_count(2)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BLUR_REACH = 4  # of the largest sigma; 6e-5 of a Gaussian's weight lies beyond
+SMALLEST = 16
+"""Rows and columns of a product: a smaller one may have other last bits in another batch."""
 TABLE_ENTRIES = 2**24  # of all crops' matrices: 64 MiB; images of 64 pixels need half of it
 
 
@@ -33,8 +35,9 @@ def crop(
     Returns:
         (C, B, S, S) float32 in [0, 255].
 
-    Source: Pillow's resize, which cuts off what is not in [0, 255] after each axis. Departure: no
-    rounding in between.
+    Source: Pillow's resize, which cuts off what is not in [0, 255] after each axis, columns first.
+    Departure: no rounding in between; Pillow 13.0 and later take the rows first where the height
+    shrinks much more than the width, which moves single pixels at bicubic edges by some levels.
 
     >>> image = torch.tensor([0.0, 50.0, 100.0, 200.0]).expand(3, 1, 4, 4)
     >>> box, flip = torch.tensor([[0, 0, 4, 4]]), torch.tensor([True])
@@ -45,7 +48,6 @@ def crop(
     top, left, tall, wide = box.unbind(1)
     rows = resample_matrix(top, tall, height, size, interpolation)
     columns = resample_matrix(left, wide, width, size, interpolation, flip).mT
-    # Columns first with a clip between, as Pillow; 13.0 turns it round for some tall crops.
     result = images.new_empty(*images.shape[:2], size, size)
     for plane, out in zip(images, result, strict=True):
         _bmm(rows, _bmm(plane, columns).clamp_(0, 255), out=out).clamp_(0, 255)
@@ -73,6 +75,12 @@ def blur_(images: Tensor, rows: Tensor, sigma: Tensor, largest: float) -> None:
 
 def _bmm(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     """Products of matrices; torch multiplies a single pair in another way, with other last bits."""
+    height, width = left.shape[1], right.shape[2]
+    if height < SMALLEST or width < SMALLEST:
+        left = F.pad(left, (0, 0, 0, max(0, SMALLEST - height)))
+        right = F.pad(right, (0, max(0, SMALLEST - width)))
+        made = _bmm(left, right)[:, :height, :width]
+        return made if out is None else out.copy_(made)
     if len(left) != 1:
         return torch.bmm(left, right, out=out)
     twice = torch.bmm(left.expand(2, -1, -1), right.expand(2, -1, -1))
@@ -131,8 +139,9 @@ def _weights(
     """Computes :func:`resample_matrix` without mirrors."""
     first, size = start.float()[:, None, None], length.float()[:, None, None]
     scale = size / out_size
-    centre = first + (torch.arange(out_size, device=start.device)[:, None] + 0.5) * scale
-    pixel = torch.arange(in_size, device=start.device)
+    result = torch.arange(out_size, dtype=torch.float32, device=start.device)[:, None]
+    centre = first + (result + 0.5) * scale
+    pixel = torch.arange(in_size, dtype=torch.float32, device=start.device)
     distance = (pixel + 0.5 - centre).div_(scale.clamp(min=1)).abs_()
     inside = ((pixel >= first) & (pixel < first + size)).float()
     weights = KERNELS[interpolation](distance).mul_(inside)

@@ -6,114 +6,21 @@ once per epoch for the whole data set and indexed by image, the decisions do not
 images share a batch.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from iclmsr.data.backdrops import Background
 from iclmsr.data.colour import ALMOST, HUE, grayscale_, hue_step, jitter_, solarize_
-from iclmsr.data.resample import KERNELS, blur_, crop
+from iclmsr.data.resample import blur_, crop
+from iclmsr.data.view_config import ViewConfig, of_view
 from iclmsr.errors import IclmsrError
+
+__all__ = ["ViewConfig", "ViewParameters", "draw_parameters", "make_views"]
 
 CROP_ATTEMPTS = 10
 CACHED_PIXELS = 2**19  # of one colour: more at a time leaves a CPU's cache and is slower
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """How a view differs from its image: jitter, gray, crop, flip, blur and solarize, in order."""
-
-    size: int = 32
-    """Height and width of a view, pixels, > 0."""
-    crop_scale: tuple[float, float] = (0.2, 1.0)
-    """Smallest and largest share of the image's area that a crop covers, in (0, 1]."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Smallest and largest width / height of a crop, > 0."""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """How a crop is resized to the view; both are PIL's, with antialiasing."""
-    flip: float = 0.5
-    """Probability of a horizontal flip."""
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
-    """Strength of brightness, contrast, saturation (factor 1 ± strength, >= 0) and hue (± turns,
-    at most 0.5)."""
-    jitter_probability: float = 0.8
-    """Probability that the colours are jittered at all."""
-    grayscale: float = 0.1
-    """Probability that the view is gray."""
-    blur: float | tuple[float, ...] = 0.0
-    """Probability that the view is blurred (Gaussian); or of each view, the last for all further
-    ones: BYOL's pair is 1.0 0.1."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """Smallest and largest standard deviation of the blur, pixels of the view, > 0."""
-    solarize: float | tuple[float, ...] = 0.0
-    """Probability that bright pixels are inverted, each channel for itself; or of each view, as
-    blur: BYOL's pair is 0.0 0.2."""
-    solarize_threshold: float = 0.5
-    """From where on a channel of a pixel is bright, in [0, 1]; 0.5 is a byte's 128."""
-    crop_first: bool = False
-    """Crop and flip before jitter and gray, not after; contrast's mean gray is then the crop's."""
-    weak: tuple[int, ...] = ()
-    """Indices (from 0) of the views that are only cropped and flipped."""
-    background: Background = "keep"
-    """keep; or, with foreground masks, before all else: remove (gray instead), random (that of any
-    image), swaps (images of a batch exchange theirs in pairs, in one of two views)."""
-    background_probability: float = 0.2
-    """With which an image's background is changed in a view, or a pair exchanges theirs."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise IclmsrError(f"size must be > 0 pixels, got {self.size}")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise IclmsrError(f"crop_scale must have 0 < low <= high <= 1, got {self.crop_scale}")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1] < math.inf:
-            raise IclmsrError(f"crop_ratio must have 0 < low <= high, got {self.crop_ratio}")
-        if self.interpolation not in KERNELS:
-            known = " or ".join(map(repr, KERNELS))
-            raise IclmsrError(f"interpolation must be {known}, got {self.interpolation!r}")
-        for name in (
-            "flip",
-            "jitter_probability",
-            "grayscale",
-            "solarize_threshold",
-            "background_probability",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise IclmsrError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name, chances in (("blur", self.blur), ("solarize", self.solarize)):
-            each = chances if isinstance(chances, tuple) else (chances,)
-            if not each or not all(0 <= chance <= 1 for chance in each):
-                raise IclmsrError(f"{name} must be in [0, 1], got {chances}")
-        if len(self.jitter) != 4 or not all(0 <= strength < math.inf for strength in self.jitter):
-            raise IclmsrError(f"jitter must be 4 numbers >= 0, got {self.jitter}")
-        if self.jitter[HUE] > 0.5:
-            raise IclmsrError(f"jitter's hue must be in [0, 0.5] turns, got {self.jitter[HUE]}")
-        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1] < math.inf:
-            raise IclmsrError(f"blur_sigma must have 0 < low <= high, got {self.blur_sigma}")
-        if not all(index >= 0 for index in self.weak):
-            raise IclmsrError(f"weak must be indices >= 0, got {self.weak}")
-
-    def for_view(self, index: int) -> "ViewConfig":
-        """The config of view ``index``: its own blur and solarize; when weak, crop and flip alone.
-
-        >>> ViewConfig(blur=(1.0, 0.1)).for_view(2).blur
-        0.1
-        """
-        if index in self.weak:
-            plain = replace(self, jitter_probability=0.0, grayscale=0.0, blur=0.0, solarize=0.0)
-            return replace(plain, background="keep")
-        blur, solarize = _of_view(self.blur, index), _of_view(self.solarize, index)
-        if (blur, solarize) == (self.blur, self.solarize):
-            return self
-        return replace(self, blur=blur, solarize=solarize)
-
-
-def _of_view(chances: float | tuple[float, ...], index: int) -> float:
-    """One view's probability."""
-    return chances[min(index, len(chances) - 1)] if isinstance(chances, tuple) else chances
 
 
 class ViewParameters(NamedTuple):
@@ -187,9 +94,9 @@ def draw_parameters(
         order=uniform(4).argsort(dim=1),
         jitter=uniform() < config.jitter_probability,
         grayscale=uniform() < config.grayscale,
-        blur=uniform() < _of_view(config.blur, 0),
+        blur=uniform() < of_view(config.blur, 0),
         sigma=(soft + (softest - soft) * uniform()).float(),
-        solarize=uniform() < _of_view(config.solarize, 0),
+        solarize=uniform() < of_view(config.solarize, 0),
     )
 
 
@@ -204,8 +111,8 @@ def _draw_boxes(
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
     first = fits.int().argmax(dim=1, keepdim=True)
     # When no attempt fits: the largest centred box of an allowed ratio.
-    centred_height = min(height, round(width / narrow))
-    centred_width = min(width, round(height * broad))
+    centred_height = max(1, min(height, round(width / narrow)))
+    centred_width = max(1, min(width, round(height * broad)))
     found = fits.any(dim=1)
     h = heights.gather(1, first).squeeze(1).where(found, centred_height)
     w = widths.gather(1, first).squeeze(1).where(found, centred_width)
@@ -235,6 +142,10 @@ def make_views(
     Returns:
         (B, 3, S, S) float32 on the images' device, (view - mean) / std with the view in [0, 1].
 
+    Raises:
+        IclmsrError: The images have another shape or type; the parameters are not of B images of
+            this size.
+
     Source: torchvision's transforms and GaussianBlur on PIL images. Departure: but for the jitter,
     no rounding between the steps; the blur is a sampled Gaussian, not Pillow's three boxes.
 
@@ -244,10 +155,13 @@ def make_views(
     >>> make_views(image, parameters, config, mean=(0.5,) * 3, std=(0.5,) * 3).unique()
     tensor([1.])
     """
-    step = max(1, CACHED_PIXELS // images[0, 0].numel()) if images.is_cpu else len(images)
+    _check(images, parameters)
+    height, width = images.shape[2:]
+    step = max(1, CACHED_PIXELS // (height * width) if images.is_cpu else len(images))
     shift, spread = ((255 * torch.tensor(v)).tolist() for v in (mean, std))
     turn = hue_step(parameters.order).where(parameters.jitter, len(config.jitter))
-    views = torch.empty(len(images), 3, config.size, config.size, device=images.device)
+    shape = len(images), 3, config.size, config.size
+    views = torch.empty(shape, dtype=torch.float32, device=images.device)
     index = torch.arange(len(images))
     for rows, part in zip(torch.split(index, step), torch.split(views, step), strict=True):
         # Jittered images lie together, in the order in which their hues turn, until they are views.
@@ -259,10 +173,27 @@ def make_views(
     return views
 
 
+def _check(images: Tensor, parameters: ViewParameters) -> None:
+    """Raises unless there are images, and a row of parameters for each, of its size."""
+    shape = tuple(images.shape)
+    if images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
+        raise IclmsrError(f"images must be uint8 (B, 3, H, W), got {images.dtype} {shape}")
+    if len(parameters.box) != len(images):
+        rows = len(parameters.box)
+        raise IclmsrError(f"{len(images)} images need as many rows of parameters, got {rows}")
+    ends = parameters.box[:, :2] + parameters.box[:, 2:]
+    if (ends > torch.tensor(shape[2:])).any():
+        row, column = ends.amax(0).tolist()
+        raise IclmsrError(
+            f"a crop ends at row {row}, column {column} of images of {shape[2]} x {shape[3]} pixels"
+        )
+
+
 def _views(images: Tensor, parameters: ViewParameters, config: ViewConfig) -> Tensor:
     """The views in grey levels, (3, B, S, S) in [0, 255]; jittered images come first."""
     count, channels, height, width = images.shape
-    views = torch.empty(channels, count, height, width, device=images.device)
+    shape = channels, count, height, width
+    views = torch.empty(shape, dtype=torch.float32, device=images.device)
     views.copy_(images.transpose(0, 1))
     with torch.autocast(images.device.type, enabled=False):  # half precision would smear the views
         if not config.crop_first:
