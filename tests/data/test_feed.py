@@ -16,6 +16,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from iclmsr.data import feed as feed_module
 from iclmsr.data.batches import Epoch
+from iclmsr.data.decode import FaintMask
 from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import Streamed, feed_of
 from iclmsr.data.file_set import FileSet
@@ -214,6 +215,22 @@ def test_a_corrupt_file_met_by_a_worker(config, tmp_path):
     held = load(replace(config, on_corrupt="skip"), "pretrain").images
     assert torch.equal(images, held[[*range(4), 5, *range(5, COUNT)]])
     assert torch.equal(again, images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_of_0_and_1_are_told_of_once(config, tmp_path, workers):
+    for path in config.root.glob("*/*.png"):
+        mask = tmp_path / path.relative_to(config.root)
+        mask.parent.mkdir(exist_ok=True)
+        Image.new("L", (12, 14), 1).save(mask)
+    files = open_split(replace(config, masks=tmp_path), "pretrain")
+    batches = list(torch.arange(COUNT).split(20))
+    with feed_of(files, CPU, workers) as feed:
+        feed.expect(batches)
+        with pytest.warns(FaintMask, match="^a mask has no value above 1: 128 and more"):
+            assert not feed.fetch_masked(batches[0]).masks.any()
+        for batch in batches[1:]:  # a warning would be an error
+            assert not feed.fetch_masked(batch).masks.any()
 
 
 def test_more_workers_than_cores_are_no_warning(files):

@@ -219,12 +219,6 @@ def test_16_bits_of_gray_are_scaled_not_clipped(tmp_path, suffix):
     assert torch.equal(found, torch.from_numpy((gray >> 8).astype(np.uint8)).expand(3, -1, -1))
 
 
-def test_32_bits_of_gray(tmp_path):
-    gray = np.array([[0, 256], [65535, 2**20]], np.int32)
-    write(tmp_path / "a" / "0.tif", gray)
-    assert read(tmp_path, size=2).images[0, 0].tolist() == [[0, 1], [255, 255]]
-
-
 def test_floating_point_pixels_are_refused(tmp_path):
     write(tmp_path / "a" / "0.tif", np.zeros((SIZE, SIZE), np.float32))
     fails(r".*/0\.tif does not decode \(ValueError: its pixels are floating-point .*", tmp_path)
@@ -551,15 +545,46 @@ def test_masks_in_color_or_with_transparency(tmp_path):
     fails(rf"{there} that is transparent in places: write it in gray, .*", **where)
 
 
-def test_pixels_of_12_bits(tmp_path):
-    path = tmp_path / "a" / "0.png"
-    path.parent.mkdir()
-    Image.fromarray(np.full((SIZE, SIZE), 4095, np.uint16)).save(path, "TIFF")
-    bits = struct.pack("<HHIH", 258, 3, 1, 16)
+def write_tiff(path, pixels, *changes):
+    """A TIFF of which numbers in its header are changed: (tag, old, new)."""
+    Image.fromarray(pixels).save(path, "TIFF", tiffinfo={339: 1})
     content = path.read_bytes()
-    assert content.count(bits) == 1
-    path.write_bytes(content.replace(bits, struct.pack("<HHIH", 258, 3, 1, 12)))
-    fails(rf"{path} does not decode \(ValueError: its pixels have 12 bits: .*", tmp_path)
+    for tag, old, new in changes:
+        before = struct.pack("<HHIH", tag, 3, 1, old)
+        assert content.count(before) == 1
+        content = content.replace(before, struct.pack("<HHIH", tag, 3, 1, new))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        (np.uint16, [(258, 16, 12)], "its pixels have 12 bits: save it with 8 or 16"),
+        (np.int32, [], "its pixels have 32 bits: save it with 8 or 16"),
+        (np.int32, [(339, 2, 1)], "its pixels have 32 bits: save it with 8 or 16"),
+        (np.uint16, [(339, 1, 2)], "its pixels are signed numbers: save it with unsigned ones"),
+        (np.uint8, [(339, 1, 2)], "its pixels are signed numbers: "),
+        (np.uint16, [(262, 1, 0)], "its white is 0, in 16 bits: save it with 0 for black"),
+        (np.float32, [], "its pixels are floating-point numbers of no known range"),
+    ],
+)
+def test_numbers_that_would_not_be_read_as_they_are_meant(tmp_path, kind, changes, reason):
+    root, masks = tmp_path / "set", tmp_path / "masks"
+    (root / "a").mkdir(parents=True)
+    write_tiff(root / "a" / "0.png", np.full((SIZE, SIZE), 200, kind), *changes)
+    fails(rf"{root}/a/0.png does not decode \(ValueError: {reason}.*", root)
+    (masks / "a").mkdir(parents=True)
+    (root / "a" / "0.png").rename(masks / "a" / "0.png")
+    Image.new("RGB", (SIZE, SIZE)).save(root / "a" / "0.png")
+    fails(rf".* a mask {masks}/a/0.png that does not .*: {reason}.*", root, masks=masks)
+
+
+@pytest.mark.parametrize(("black", "expected"), [(1, 200), (0, 55)])
+def test_bytes_of_a_tiff_may_be_0_for_white(tmp_path, black, expected):
+    (tmp_path / "a").mkdir()
+    pixels = np.full((SIZE, SIZE), 200, np.uint8)
+    write_tiff(tmp_path / "a" / "0.tiff", pixels, (262, 1, black))
+    assert read(tmp_path).images.unique().tolist() == [expected]
 
 
 def test_drawn_images_keep_their_masks(tmp_path):

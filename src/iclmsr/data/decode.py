@@ -4,13 +4,18 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
 
 from iclmsr.data.jpeg import Decoder, by_torchvision, is_plain
 from iclmsr.data.trees import Content
@@ -19,6 +24,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """What a file may be, whatever it is called; Pillow's others are rare, or run other programs."""
 FOREGROUND = 128
 """Mask pixels from this value on are foreground; of 16 bits, from 32,768 on."""
+
+UNSIGNED, SIGNED, WHITE_IS_ZERO = 1, 2, 0
+"""What numbers and black are in a TIFF, by its specification."""
 
 
 class Unusable(Exception):
@@ -70,8 +78,6 @@ def open_image(content: Content) -> Picture:
     try:
         with _opened(content) as file:
             kind, mode = file.format or "", file.mode
-            if isinstance(file, TiffImageFile) and file.tag_v2.get(BITSPERSAMPLE) == (12,):
-                raise ValueError("its pixels have 12 bits: save it with 8 or 16")
             return Picture(upright(file), kind, mode)
     except Exception as error:  # PIL lets through whatever its decoders stumble over
         raise Unusable(f"does not decode ({_reason(error)})") from error
@@ -251,12 +257,30 @@ def _levels(mask: Image.Image) -> NDArray[Any]:
 
 
 def _opened(content: Content) -> Image.Image:
-    """The image in a file; raises what was raised when the file was read."""
+    """The image in a file; raises what was raised when the file was read.
+
+    Raises:
+        ValueError: Pillow would not read its pixels as they are meant.
+    """
     if isinstance(content, OSError):
         raise content
     if not content:
         raise ValueError("the file is empty")
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if isinstance(image, TiffImageFile):
+        _check_tiff(image.tag_v2)
+    return image
+
+
+def _check_tiff(tags: Mapping[int, Any]) -> None:
+    """Raises for numbers that Pillow cuts off, wraps round or takes for others."""
+    bits, kind = max(tags.get(BITSPERSAMPLE, (1,))), max(tags.get(SAMPLEFORMAT, (UNSIGNED,)))
+    if kind in (UNSIGNED, SIGNED) and bits not in (1, 2, 4, 8, 16):
+        raise ValueError(f"its pixels have {bits} bits: save it with 8 or 16")
+    if kind == SIGNED:
+        raise ValueError("its pixels are signed numbers: save it with unsigned ones")
+    if bits == 16 and tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        raise ValueError("its white is 0, in 16 bits: save it with 0 for black")
 
 
 def _reason(error: Exception) -> str:

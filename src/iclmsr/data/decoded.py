@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Some of the files of a set decoded, in whatever process; a GPU may do its part afterwards."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from iclmsr.data.decode import Unusable, careful, decode_image, decode_mask, plain_size
+from iclmsr.data.decode import FaintMask, Unusable, careful, decode_image, decode_mask, plain_size
 from iclmsr.data.jpeg import Decoder, by_nvjpeg, gpu_for
 from iclmsr.data.single import Reader
 from iclmsr.errors import IclmsrError
@@ -48,11 +49,13 @@ class Decoded(NamedTuple):
             is 1 on the foreground. The rows in ``failed`` hold nothing.
         failed: What is the matter with each file that does not decode, by its row.
         packed: JPEGs that are left to the GPU, by their row; of these only the mask is there.
+        faint: What the first mask that seems to be empty by mistake has; empty if none does.
     """
 
     planes: Tensor
     failed: dict[int, str]
     packed: dict[int, bytes]
+    faint: str = ""
 
 
 def decode(
@@ -77,7 +80,7 @@ def decode(
     if shared:
         planes.share_memory_()  # type: ignore[no-untyped-call]
     rows, failed, packed = planes.numpy(), dict[int, str](), dict[int, bytes]()
-    with careful():
+    with warnings.catch_warnings(record=True) as remarks, careful(FaintMask):
         for row, task in enumerate(tasks):
             try:
                 content = task.image()
@@ -95,7 +98,7 @@ def decode(
                 packed.pop(row, None)
             except IclmsrError as error:  # of the place that many files are in
                 raise Unreadable(str(error)) from error
-    return Decoded(planes, failed, packed)
+    return Decoded(planes, failed, packed, str(remarks[0].message) if remarks else "")
 
 
 def finish(decoded: Decoded, device: torch.device) -> Decoded:
@@ -122,4 +125,4 @@ def finish(decoded: Decoded, device: torch.device) -> Decoded:
                 planes[row, :3] = pixels
             except Unusable as error:
                 failed[row] = str(error)
-    return Decoded(planes, failed, {})
+    return Decoded(planes, failed, {}, decoded.faint)

@@ -24,6 +24,7 @@ from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from iclmsr.data.decode import FaintMask
 from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
@@ -142,6 +143,7 @@ class Streamed(Feed):
     def __init__(self, files: FileSet, device: torch.device, workers: int) -> None:
         self.count, self.size = len(files), (files.image_size, files.image_size)
         self.files, self.device, self.workers = files, device, workers
+        self.told = False
         self.expected: deque[Tensor] = deque()
         self.loader: DataLoader[Decoded] | None = None
         self.pieces: Iterator[Decoded] | None = None
@@ -175,6 +177,9 @@ class Streamed(Feed):
         count = 3 if files.masks is None else 4
         planes = torch.empty(len(index), count, *self.size, dtype=torch.uint8, device=self.device)
         for rows, part, piece in zip(_pieces(planes), parts, decoded, strict=True):
+            if piece.faint and not self.told:
+                self.told = True
+                warnings.warn(piece.faint, FaintMask, stacklevel=2)
             rows.copy_(files.mended(piece, part, self.device), non_blocking=True)
             del piece
         with shared_cache.lock:  # torch keeps what workers sent until 128 of them have piled up
