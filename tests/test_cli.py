@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
 import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from iclmsr import cli
@@ -196,6 +199,37 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     code, _, err = run("scm", capsys=capsys)
     assert code == 2
     assert err == "error: No space left on device: metrics.jsonl\n"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.empty(2**60, dtype=torch.uint8),
+        lambda: np.empty(2**60, np.uint8),
+    ],
+)
+def test_too_little_memory_is_one_line(make, monkeypatch, capsys):
+    monkeypatch.setitem(cli.VERBS, "scm", lambda words: make())
+    code, _, err = run("scm", capsys=capsys)
+    assert code == 2
+    assert err.startswith("error: out of memory (")
+    assert err.endswith("): a smaller --batch-size, --views.size or --data.image-size takes less\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_other_errors_of_torch_are_not_hidden(monkeypatch):
+    monkeypatch.setitem(cli.VERBS, "scm", lambda words: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        cli.main(["scm"])
+
+
+def test_names_that_a_terminal_cannot_show(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), "latin-1", "strict")
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setitem(cli.VERBS, "scm", lambda words: print("caf\xe9 \u732b"))
+    assert cli.main(["scm"]) == 0
+    screen.seek(0)
+    assert screen.read() == "caf\xe9 \\u732b\n"
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys):

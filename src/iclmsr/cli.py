@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``iclmsr VERB ...``; what a verb does is in ``commands``."""
 
+import io
 import os
 import sys
 import traceback
@@ -25,6 +26,8 @@ from iclmsr.commands.study import study_command
 from iclmsr.errors import Elsewhere, IclmsrError, nearest
 from iclmsr.options import Verb, listing
 
+SHOWN = 100
+"""Characters of an error of another library."""
 VERBS: dict[str, Verb] = {
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
@@ -56,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names of any alphabet on any terminal
+                stream.reconfigure(errors="backslashreplace")
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             _run(words)
@@ -72,6 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has read enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for Python's last flush
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_memory(error):
+            raise
+        print(
+            f"error: out of memory ({' '.join(str(error).split())[:SHOWN]}): a smaller "
+            "--batch-size, --views.size or --data.image-size takes less",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:
         if debug:
             traceback.print_exc()
@@ -101,6 +116,12 @@ def _overview() -> str:
         "Self-supervised pretraining of image encoders that do not lean on the background.",
         "iclmsr COMMAND --help says more; --debug shows the traceback of an error.",
     )
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether there was no room for a tensor or an array, on whatever device."""
+    torchs = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torchs
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

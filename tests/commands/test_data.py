@@ -108,6 +108,40 @@ def test_check_prints_writes_and_draws(root, tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("--data.variant only_fg", "variant only_fg needs foreground masks: pass --data.masks"),
+        ("--views.background swaps", "views.background swaps needs images with foreground masks"),
+        ("--data.decoder nvjpeg", "data.decoder nvjpeg is for image files that stay on disk"),
+        (
+            "--data.resident disk --data.variant no_fg",
+            "data.variant no_fg is for images in memory, these stay on disk: pass --data.resident",
+        ),
+    ],
+)
+def test_check_looks_at_how_images_are_used(root, tmp_path, capsys, options, problem):
+    sheet = tmp_path / "it.png"
+    code, out, err = run("check", root, "--sheet", sheet, *options.split(), capsys=capsys)
+    assert code == 1
+    assert f"problem: {problem}" in " ".join(out.split())
+    assert err.startswith("error: a run would stop: ")
+    assert not sheet.exists()
+
+
+def test_check_of_shards_at_a_url(root, tmp_path, capsys):
+    assert run("shard", root, tmp_path / "shards", capsys=capsys)[0] == 0
+    code, out, _ = run("check", f"file://{tmp_path}/shards", capsys=capsys)
+    assert code == 0
+    assert "8" in out
+    code, out, _ = run("check", f"file://{tmp_path}/shards?login=me", capsys=capsys)
+    assert code == 1
+    assert "shards cannot be read by a URL with a query" in " ".join(out.split())
+    code, out, _ = run("check", tmp_path / "no-{0..1}.tar", capsys=capsys)
+    assert code == 1
+    assert f"problem: cannot read {tmp_path}/no-0.tar: No such file" in " ".join(out.split())
+
+
 def test_check_exits_with_1_where_a_run_would_stop(root, tmp_path, capsys):
     (root / "train" / "cat" / "bad.png").write_text("no image")
     sheet = tmp_path / "it.png"

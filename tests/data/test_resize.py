@@ -20,6 +20,11 @@ def test_chunks_do_not_matter(monkeypatch, chunk, size):
     assert torch.equal(resized(IMAGES, size), whole)
 
 
+def test_one_pixel():
+    exact = torch.nn.functional.interpolate(IMAGES.float(), (1, 1), mode="bicubic", antialias=True)
+    assert torch.equal(resized(IMAGES, 1), exact.round().clamp(0, 255).byte())
+
+
 def test_images_of_the_right_size_are_left_alone():
     assert resized(IMAGES, 12) is IMAGES
     assert resized(IMAGES[:0], 5).shape == (0, 3, 12, 12)

@@ -57,6 +57,11 @@ def compared(tmp_path):
     return tmp_path / "runs"
 
 
+def test_names_that_are_no_utf_8(tmp_path):
+    write_run(tmp_path / "run", source="caf\udce9")
+    assert r"caf\udce9" in report(tmp_path, tmp_path / "run")
+
+
 def test_one_file_that_asks_for_nothing(tmp_path, compared):
     text = report(tmp_path, compared)
     page = Page(text)

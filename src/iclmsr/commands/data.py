@@ -36,7 +36,8 @@ def _check(words: list[str]) -> None:
                              [--data.masks PATH] ...
            iclmsr data check --data.source synthetic ...
 
-    PATH is a folder or an archive. What it holds is guessed from its files, or said by options.
+    PATH is a folder, an archive, or shards as --data.root names them. What it holds is guessed
+    from its files, or said by options.
 
       --recipe RECIPE  as the run of this recipe would see it; else SimCLR's recipe for the data
       --json FILE      write all that was found, nothing cut short
@@ -48,7 +49,9 @@ def _check(words: list[str]) -> None:
 
     Every image and mask is decoded. Exit code: 0, or 1 if a run would stop at the data.
     """
-    path = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    path: Path | str | None = None
+    if words and not words[0].startswith("-"):
+        path = words.pop(0) if "://" in words[0] else Path(words.pop(0))
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument("--json", type=Path)
@@ -58,7 +61,7 @@ def _check(words: list[str]) -> None:
     known, rest = parser.parse_known_args(words)
     if path is None and _source(rest) is None:
         raise IclmsrError("check needs a folder or an archive: iclmsr data check PATH")
-    if path is not None and not path.exists():
+    if isinstance(path, Path) and not path.exists() and "{" not in path.name:
         raise IclmsrError(f"{path} does not exist: pass a folder or an archive")
     if known.workers < 1:
         raise IclmsrError(f"--workers must be >= 1, got {known.workers}")
@@ -162,17 +165,19 @@ def data_command(words: list[str]) -> None:
     group("data", COMMANDS, words)
 
 
-def _config_at(path: Path | None, name: str | None, words: Sequence[str]) -> "PretrainConfig":
+def _config_at(path: Path | str | None, name: str | None, words: Sequence[str]) -> "PretrainConfig":
     """The config of a run on what lies at a path, guessed where it is not said."""
     from dataclasses import replace
 
     from iclmsr.config import PretrainConfig
+    from iclmsr.data.config import DataConfig
     from iclmsr.data.found import guess
+    from iclmsr.data.shards import names_shards
     from iclmsr.recipes import RECIPES, recipe
 
     if path is None:
         return _config(name, words)
-    guessed = guess(path)
+    guessed = DataConfig("folder", path) if names_shards(path) else guess(Path(path))
     known = name or f"simclr-{_source(words) or guessed.source}"
     if name is not None or known in RECIPES:
         config = recipe(known).config

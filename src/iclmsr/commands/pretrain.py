@@ -73,4 +73,4 @@ def pretrain_command(words: list[str]) -> None:
         run = pretrain(config, out)
     if speaks():
         print(f"encoder: {printable(run / 'encoder.safetensors')}")
-        print(f"how good it is: iclmsr evaluate {printable(run)}")
+        print(f"how good it is, by labelled test images: iclmsr evaluate {printable(run)}")

@@ -251,6 +251,10 @@ def open_shards(place: Path | str, store: ShardStore) -> ShardTree:
     Raises:
         IclmsrError: They cannot be read, or the index is damaged.
     """
+    if isinstance(place, str) and "?" in place:
+        raise IclmsrError(
+            f"{place}: shards cannot be read by a URL with a query: pass one without, or copy them"
+        )
     if str(place).lower().endswith(PACKED):
         raise IclmsrError(f"{place}: shards that are compressed cannot be read: unpack to *.tar")
     if str(place).lower().endswith(".tar"):

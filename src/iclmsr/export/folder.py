@@ -69,7 +69,7 @@ def export(source: str | Path, format: str, out: Path) -> Exported:
         write_json(staging / BESIDE, _processor(parcel))
         run = Path(source) if Path(source).is_dir() else None
         text = card(parcel, format, form, difference, run, out.name)
-        write_atomic(staging / "README.md", text.encode())
+        write_atomic(staging / "README.md", text.encode("utf-8", "backslashreplace"))
         staging.chmod(0o755)
         staging.rename(out)
     except OSError as error:

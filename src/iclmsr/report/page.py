@@ -45,7 +45,7 @@ def write_report(
     """
     found = collect(paths)
     named = {run.name: (missed or {}).get(run.path, "") for run in found.runs}
-    write_atomic(out, _page(found, recipes or {}, named).encode())
+    write_atomic(out, _page(found, recipes or {}, named).encode("utf-8", "backslashreplace"))
 
 
 def _page(found: Found, recipes: Mapping[str, Mapping[str, Any]], missed: Mapping[str, str]) -> str:

@@ -54,7 +54,7 @@ def render(out: Path) -> None:
         if not study["rows"]:
             raise IclmsrError(f"{file} has no finished run yet")
         text = _tables(study)
-        write_atomic(file.with_suffix(".md"), text.encode())
+        write_atomic(file.with_suffix(".md"), text.encode("utf-8", "backslashreplace"))
         print(text)
         if study["missing"]:
             print(f"{len(study['missing'])} runs are missing, {study['missing'][0]} first")
