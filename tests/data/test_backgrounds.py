@@ -45,6 +45,17 @@ def fails(message, root, split="train", **options):
         load(config(root, **options), split)
 
 
+def test_names_are_kept_as_they_are_written(root):
+    write(
+        root, *zip(PATHS, [name.title() if name == "sea" else name for name in NAMES], strict=True)
+    )
+    found = load(config(root), "train")
+    assert found.background_names == ("Sea", "alp", "lake")
+    assert found.backgrounds.tolist() == [0, 1, 0]
+    write(root, *zip(PATHS, ["sea", "Sea", *NAMES[2:]], strict=True))
+    assert load(config(root), "train").backgrounds.tolist() == [3, 0, 3]
+
+
 @pytest.mark.parametrize(
     ("split", "numbers", "backgrounds"),
     [

@@ -87,6 +87,16 @@ def test_softness_grows_from_the_edge_inwards():
     assert 0.6 < alpha[4] < 0.8
 
 
+def test_a_known_quarter_is_as_good_as_a_whole():
+    image = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    image[..., 0, 0] = 200
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, :2, :2] = torch.tensor([[False, True], [True, True]])
+    filled = inpainted(image, mask)
+    # The upper left of four blocks is 200, the others are 0; bilinear between the blocks.
+    assert filled[0, 0, :2, :2].tolist() == [[200, 150], [150, 112]]
+
+
 def test_a_hole_takes_the_colour_around_it():
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     image[:, 0] = 200

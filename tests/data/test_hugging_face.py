@@ -352,6 +352,20 @@ def test_splits_of_a_folder(tmp_path):
     assert numbers(load(replace(config, source=f"hf:{config.root}", root=None), "test")) == [4, 5]
 
 
+def test_a_sheet_of_test_images_has_their_masks(tmp_path):
+    for split, first in (("train", 0), ("test", 5)):
+        masks = [gray(number) for number in range(first, first + 3)]
+        columns = {"image": cells(*map(png, range(3))), "mask": cells(*masks), "label": [0, 1, 1]}
+        file = tmp_path / "set" / f"{split}.parquet"
+        write(file, columns, image=PICTURE, mask=PICTURE, label=AB)
+    config = DataConfig("hf", tmp_path / "set", SIZE)
+    found = check(config)
+    drawn = {name: draw_sample(found, 3, seed=0, split=name).images for name in ("train", "test")}
+    for split, images in drawn.items():
+        assert torch.equal(images.masks, load(config, split).masks)
+    assert not torch.equal(drawn["train"].masks, drawn["test"].masks)
+
+
 def test_test_images_without_labels_are_passed_over(tmp_path):
     config = write_split(tmp_path / "set", "train", [0, 1], [0, 1])
     write_split(tmp_path / "set", "test", [4, 5], [-1, -1])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torchvision.transforms.functional import center_crop
 
 from iclmsr.data import resize
 from iclmsr.data.images import ImageSet
@@ -40,6 +41,12 @@ def test_the_centre_is_cut_out_of_images_and_masks():
     assert found.images.is_contiguous()
     assert found.labels is SET.labels
     assert found.skipped == ("skipped",)
+
+
+@pytest.mark.parametrize("crop", [1, 4, 5, 7, 12])
+def test_the_centre_is_torchvisions(crop):
+    found = centre_view(SET, resize=None, crop=crop)
+    assert torch.equal(found.images, center_crop(IMAGES, [crop, crop]))
 
 
 def test_masks_are_resized_with_the_images():

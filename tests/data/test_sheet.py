@@ -11,6 +11,7 @@ from iclmsr.data.check import check
 from iclmsr.data.found import guess
 from iclmsr.data.sample import choose, draw_sample
 from iclmsr.data.sheet import CELL, GAP, HEAD, LARGE, MARGIN, SEAM, SMALL, draw_sheet
+from iclmsr.data.sheet import _titles as titles
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.splits import Split
 from iclmsr.data.synthetic import SyntheticConfig
@@ -97,6 +98,44 @@ def test_the_outline_is_the_edge_of_the_mask(tmp_path):
     assert not yellow[33:63, 33:95].any()
     assert (large[31, 32:96] == 0).all()
     assert not (view == (255, 230, 0)).all(2).any()
+
+
+def test_the_outline_of_an_image_whose_pixels_are_no_squares(tmp_path):
+    for folder, mode in (("train", "RGB"), ("masks/train", "L")):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        image = np.zeros((48, 48), np.uint8)
+        image[12:36, 18:30] = 255 if mode == "L" else 0
+        Image.fromarray(image).convert(mode).save(tmp_path / folder / "a" / "0.png")
+    _, picture = sheet(guess(tmp_path), replace(STILL, size=48))
+    rows, columns = (cell(picture, 0)[0] == (255, 230, 0)).all(2).nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 95, 48, 79)
+
+
+def test_views_are_those_of_the_seed():
+    sample = draw_sample(check(FEW), 64, seed=0)
+    sheets = [draw_sheet(sample, FEW, ViewConfig(), seed=seed) for seed in (0, 0, 1)]
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+@pytest.mark.parametrize(("weak", "said"), [((0,), "the upper one weak"), ((1,), "the lower one")])
+def test_the_title_says_which_view_is_weak(weak, said):
+    sample = draw_sample(check(FEW), 8, seed=0)
+    (_, *_), (text, *_) = titles(sample, FEW, ViewConfig(weak=weak))
+    assert said in text
+    assert text.count("weak") == 1
+
+
+def test_images_of_files_are_decoded_as_a_run_would(tmp_path):
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (37, 41, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a" / "0.jpg", quality=50)
+    config = replace(guess(tmp_path), image_size=24)
+    drawn = {}
+    for decoder in ("pillow", "torchvision"):
+        known = replace(config, decoder=decoder)
+        drawn[decoder] = draw_sample(check(known), 1, seed=0).images.images
+        assert torch.equal(drawn[decoder], load(known, "train").images)
+    assert not torch.equal(drawn["pillow"], drawn["torchvision"])
 
 
 @pytest.fixture

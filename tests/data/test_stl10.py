@@ -12,8 +12,12 @@ import torch
 from PIL import Image
 
 from iclmsr.data import stl10
+from iclmsr.data.check import check
+from iclmsr.data.config import DataConfig
 from iclmsr.data.draw import Draw
 from iclmsr.data.resize import centre_view, resized
+from iclmsr.data.sample import draw_sample
+from iclmsr.data.sources import load
 from iclmsr.data.stl10 import CLASSES, STL10, holds_stl10, read_folds, read_stl10
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.errors import IclmsrError
@@ -133,6 +137,18 @@ def test_evaluation_sees_what_the_protocol_says(tmp_path, pixels, files):
         centre = whole.resize((70, 70), Image.Resampling.BICUBIC).crop((3, 3, 67, 67))
         expected = torch.from_numpy(np.array(centre)).permute(2, 0, 1)
         assert (seen.int() - expected.int()).abs().max() <= 1
+
+
+def test_a_sheet_shows_images_to_pretrain_on(tmp_path, files):
+    unpack(tmp_path, files)
+    config = DataConfig("stl10", tmp_path, 96)
+    with pytest.warns(UserWarning, match="not of the official size"):
+        sample = draw_sample(check(config), 64, seed=0)
+    with pytest.warns(UserWarning, match="not of the official size"):
+        expected = load(config, "pretrain").images
+    assert len(expected) == COUNTS["train"] + COUNTS["unlabeled"]
+    found = {image.numpy().tobytes() for image in sample.images.images}
+    assert found == {image.numpy().tobytes() for image in expected}
 
 
 def test_official_numbers():
