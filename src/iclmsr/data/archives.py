@@ -233,7 +233,15 @@ def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def safe_name(place: Path | str, name: str) -> str:
-    """The path in its plain form, if it stays in the archive."""
+    """The path in its plain form, if it stays in the archive.
+
+    Args:
+        place: The archive, for messages.
+        name: The member's path as it is written there.
+
+    Raises:
+        IclmsrError: It leads out.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise refused(place, name, "leads out of the archive: do not use it, or pack it anew")
@@ -247,7 +255,15 @@ def refused(place: Path | str, name: str, why: str) -> IclmsrError:
 
 @contextlib.contextmanager
 def in_one_line(place: Path, official: Official | None = None) -> Iterator[None]:
-    """Turns whatever a damaged archive raises into an error that says so."""
+    """Turns whatever a damaged archive raises into an error that says so.
+
+    Args:
+        place: The archive.
+        official: What it should be, if it is called so.
+
+    Raises:
+        IclmsrError: It is damaged, of another kind than its name says, or cannot be read.
+    """
     try:
         yield
     except DAMAGE as error:

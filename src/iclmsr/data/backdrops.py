@@ -110,6 +110,11 @@ def _swaps(size: int, probability: float, order: Tensor, *, seed: int, epoch: in
 
 
 def fingerprint(images: ImageSet | FileSet, *, masks: bool) -> str:
-    """What a run's data are known by: images and labels, and their masks where it uses them."""
+    """What a run's data are known by: images and labels, and their masks where it uses them.
+
+    Args:
+        images: The training images.
+        masks: Whether the run uses their masks.
+    """
     known = images.fingerprint()
     return f"{known}, masks {images.mask_fingerprint()}" if masks else known

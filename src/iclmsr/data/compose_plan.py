@@ -227,7 +227,13 @@ def split_scenes(tree: Tree, classes: Sequence[str], config: ComposeConfig) -> S
 
 
 def places(count: int, front: str, config: ComposeConfig) -> list[Place]:
-    """Where objects lie in ``count`` composites of a split, in their order."""
+    """Where objects lie in composites, in their order.
+
+    Args:
+        count: Composites.
+        front: The split that the objects are of: its places are drawn apart from others'.
+        config: Ranges and seed.
+    """
     draw = generator(config.seed, "compose", front, "places")
     numbers = torch.rand(count, 4, generator=draw, dtype=torch.float64).tolist()
     low, high = config.scale

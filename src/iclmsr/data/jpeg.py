@@ -52,7 +52,16 @@ def by_torchvision(content: bytes, image_size: int) -> Tensor | None:
 
 
 def by_nvjpeg(files: Sequence[bytes], image_size: int, device: torch.device) -> list[Tensor | None]:
-    """As :func:`by_torchvision`, several files at once on a GPU."""
+    """As :func:`by_torchvision`, several files at once on a GPU.
+
+    Args:
+        files: JPEGs.
+        image_size: S, height and width of a result, pixels, > 0.
+        device: The GPU.
+
+    Returns:
+        Of each file its pixels (3, S, S) uint8 on the GPU, or None if it does not decode there.
+    """
     try:
         decoded = _decode(files, device)
     except torch.OutOfMemoryError:

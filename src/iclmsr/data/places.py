@@ -10,7 +10,11 @@ from iclmsr.errors import IclmsrError
 
 
 def root_of(config: DataConfig) -> Path:
-    """``config.root``, if it exists on this machine."""
+    """``config.root``, if it exists on this machine.
+
+    Raises:
+        IclmsrError: There is none, it is a URL, or cannot be read.
+    """
     if config.root is None:
         raise IclmsrError(
             f"data.root is not set: pass --data.root PATH, where the data of source "
@@ -34,7 +38,11 @@ def root_of(config: DataConfig) -> Path:
 
 
 def place_of(config: DataConfig) -> Path | None:
-    """Where the data lie, which exists; None if the source itself names them."""
+    """Where the data lie, which exists; None if the source itself names them.
+
+    Raises:
+        IclmsrError: As :func:`root_of`; or both name them.
+    """
     if not named_by(config.source):
         return root_of(config)
     if config.root is not None:

@@ -26,7 +26,16 @@ PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
 
 
 def open_shard(base: Path | str, store: ShardStore, shard: Shard) -> IO[bytes]:
-    """A shard, of the length that the index says."""
+    """A shard, of the length that the index says.
+
+    Args:
+        base: The folder or URL that its name begins from.
+        store: Where shards from a URL are kept.
+        shard: Which one.
+
+    Raises:
+        IclmsrError: It cannot be read or fetched, or has another length.
+    """
     if isinstance(base, str):
         return store.open(f"{base}/{shard.name}", shard.bytes, shard.sha256)
     path = base / shard.name

@@ -120,7 +120,7 @@ def split_of_files(
 
     Args:
         files: The data set.
-        name: ``"train"`` or ``"test"``.
+        name: The split's, as the data set calls it.
         draw: Which of the images.
         image_size: Height and width that masks are resized to, pixels, > 0.
         workers: Threads that decode, >= 1.
