@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import gzip
 import io
 import json
 import os
 import re
+import reprlib
 import tarfile
 import warnings
 from itertools import chain
@@ -167,6 +169,43 @@ def test_a_class_of_shards_may_be_called_masks(tmp_path):
     assert check(guess(root)).splits["train"].counts() == {"cat": 1, "masks": 1}
 
 
+@pytest.mark.parametrize("names", [("cat", "train"), ("TEST", "dog"), ("Train", "val")])
+def test_a_class_of_shards_may_be_called_like_a_split(tmp_path, names):
+    """CIFAR-100, VOC and COCO have a class train."""
+    root = tmp_path / "set" / "{0..1}.tar"
+    for number in range(2):
+        pack(tmp_path / "set" / f"{number}.tar", labelled(number, names))
+    tree = opened(root)
+    assert tree.files() == [f"train/{names[i]}/00000{j}/000{i}.png" for i in (0, 1) for j in (0, 1)]
+    config = DataConfig("folder", root=root, image_size=SIZE)
+    found = load(config, "pretrain")
+    assert (found.classes, found.labels.tolist()) == (names, [0, 0, 1, 1])
+    assert check(config).splits["train"].counts() == dict.fromkeys(names, 2)
+    assert check(config).notes()[0].startswith("no test images")
+    index = shard(tree, tmp_path / "out")
+    assert index.classes == {"train": names}
+
+
+def test_a_class_called_train_in_shards_of_splits(tmp_path):
+    for split in ("train", "test"):
+        pack(tmp_path / f"{split}.tar", labelled(0, ["cat", "train"]))
+    tree = opened(tmp_path / "{train,test}.tar")
+    assert tree.folders() == ["test", "train"]
+    assert tree.folders("train") == ["cat", "train"]
+
+
+def test_either_all_shards_names_have_a_split_or_none(tmp_path):
+    for name in ("train-0", "test-0", "extra-0"):
+        pack(tmp_path / f"{name}.tar", labelled(0, [0, 1]))
+    message = r"extra-0\.tar has no train, test or val in its name, but test-0\.tar has: rename .*"
+    fails(message, tmp_path)
+    fails(message.replace("test-0", "train-0"), tmp_path / "{train,extra}-0.tar")
+    pack(tmp_path / "train-0.tar", [("train/cat/0.png", picture())])
+    pack(tmp_path / "extra-0.tar", [("train/dog/0.png", picture())])
+    tree = opened(tmp_path / "{train,extra}-0.tar")  # paths say it
+    assert tree.files() == ["train/cat/0.png", "train/dog/0.png"]
+
+
 def test_splits_in_folders_of_shards(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         pack(
@@ -295,7 +334,9 @@ def test_a_note_that_is_damaged_is_made_anew(tmp_path):
     root = pack(tmp_path / "0.tar", labelled(0, [0, 1]))
     expected = opened(f"file://{root}").files()
     (note,) = (tmp_path / "cache" / "shards").glob("*.json")
-    for spoilt in ("", "[]", "{}", note.read_text()[:-20]):
+    written = note.read_text()
+    older = written.replace('"version": 2', '"version": 1').replace(".png", ".jpg")
+    for spoilt in ("", "[]", "{}", written[:-20], older):
         note.write_text(spoilt)
         assert opened(f"file://{root}").files() == expected
 
@@ -341,15 +382,32 @@ def test_truncated_and_damaged_shards(tmp_path):
             "it again",
             tmp_path / "{0..0}.tar",
         )
-    path.write_text("<html>404</html>")
+    path.write_text("404")
     fails(rf"{path}: truncated or corrupt shard .*", tmp_path / "{0..0}.tar")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (gzip.compress(bytes(1024)), r"a \*\.tar\.gz archive by its content, no shard: pack .*"),
+        (b"PK\3\4" + bytes(1024), r"a \*\.zip archive by its content, no shard: pack .*"),
+        (b"\n<!DOCTYPE html>" + bytes(1024), "no tar archive but a web page, .* your rights"),
+    ],
+    ids=["gz", "zip", "page"],
+)
+def test_what_is_no_tar_is_fetched_once(tmp_path, content, why):
+    (tmp_path / "0.tar").write_bytes(content)
+    fails(f"{tmp_path}/0.tar: {why}", tmp_path / "{0..0}.tar")
+    with serve(tmp_path) as server:
+        fails(f"{server.url}/0.tar: {why}", f"{server.url}/0.tar")
+        assert len(server.requests) == 1
 
 
 def test_other_bad_shards(tmp_path):
     root = tmp_path / "{0..0}.tar"
     fails(rf"cannot read {tmp_path}/0\.tar: No such file or directory", root)
     pack(tmp_path / "0.tar", [("0.txt", b"x")])
-    fails(rf"no images in {tmp_path}/0\.tar: looked for members named \*\.png, .*", root)
+    fails(rf"no images in {tmp_path}/0\.tar: looked for .*; make it anew, or leave it out", root)
     pack(tmp_path / "0.tar", [("0.png", b"x"), ("1.png", b"x"), ("1.cls", b"3")])
     fails(r"0 in 0\.tar has no label \(\.cls\), but 1 in 0\.tar has", root)
     pack(tmp_path / "0.tar", [("1.png", b"x"), ("1.cls", b" \n")])
@@ -375,6 +433,41 @@ def test_a_key_that_comes_twice(tmp_path):
     pack(tmp_path / "0.tar", chain(labelled(0, [0, 1]), labelled(0, [0])))
     message = rf"{tmp_path}/0\.tar has an image '0000\.png' twice: give each a name of its own"
     fails(message, tmp_path / "{0..0}.tar")
+
+
+@pytest.mark.parametrize("second", ["0.webp", "0.JPG"])
+def test_a_key_with_two_images(tmp_path, second):
+    """The first may be a mask."""
+    pack(tmp_path / "0.tar", [("0.png", picture()), (second, picture()), ("0.cls", b"0")])
+    message = (
+        rf"{tmp_path}/0\.tar: key '0' has two images, 0\.png and {re.escape(second)}: keep one, "
+        r"call a mask 0\.mask\.png, or give each a key of its own"
+    )
+    fails(message, tmp_path / "{0..0}.tar")
+    fails(message, tmp_path / "0.tar")
+
+
+@pytest.mark.parametrize("label", [[1, 2], {"a": 1}, 1.0, True, list(range(99))])
+def test_labels_in_json_that_are_none(tmp_path, label):
+    pack(tmp_path / "0.tar", labelled(0, [0, label], "json"))
+    shown = re.escape(reprlib.repr(label))
+    message = rf"{tmp_path}/0\.tar: '0001\.json' has the label {shown}, which is no class: write .*"
+    fails(message, tmp_path / "{0..0}.tar")
+    pack(tmp_path / "0.tar", [*labelled(0, [0, label], "json"), ("0001.cls", b"7")])
+    assert opened(tmp_path / "{0..0}.tar").folders() == ["0", "7"]
+
+
+@pytest.mark.parametrize("content", [b"no json", b"[1]", b"{}", b'{"label": null}'])
+def test_json_without_a_label(tmp_path, content):
+    pack(tmp_path / "0.tar", [("0.png", picture()), ("0.json", content)])
+    assert opened(tmp_path / "{0..0}.tar").files() == ["000000-0.png"]
+
+
+def test_labels_with_a_byte_order_mark(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    members = [("0.cls", mark + b"1"), ("1.json", mark + b'{"label": 1}'), ("2.cls", b"\xef\xbb")]
+    pack(tmp_path / "0.tar", [*members, *((f"{n}.png", picture()) for n in range(3))])
+    assert opened(tmp_path / "{0..0}.tar").folders() == ["1", os.fsdecode(b"\xef\xbb")]
 
 
 def test_names_that_are_not_utf_8(tmp_path):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
+import logging
 import os
 import pickle
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -24,7 +26,7 @@ from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.found import guess
 from iclmsr.data.images import ImageSet
-from iclmsr.data.places import absolute
+from iclmsr.data.places import absolute, name_and_subset
 from iclmsr.data.sample import draw_sample
 from iclmsr.data.sources import DataConfig, load, open_split, prepare
 from iclmsr.errors import IclmsrError
@@ -243,6 +245,20 @@ def test_declared_labels(tmp_path):
     fails(r"'label' of .*set\.parquet, split train: labels must be in -1\.\.1, found 2", config)
 
 
+@pytest.mark.parametrize("kind", [Value("string"), ClassLabel(names=["a", " "])])
+def test_labels_that_are_empty(tmp_path, kind):
+    columns = {"image": cells(*map(png, range(3))), "label": ["a", None, " "]}
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE, label=kind)
+    fails(
+        r"row 2 of column 'label' of .*, split train has the empty label ' ': name its class, .*",
+        replace(config, label_column="label"),
+    )
+    columns["label"] = ["a", None, "a"]  # that a name is declared does no harm
+    write(config.root, columns, image=PICTURE, label=kind)
+    found = load(replace(config, label_column="label"), "train")
+    assert found.labels.tolist() == [0, -1, 0]
+
+
 def test_labels_that_are_none(plain, tmp_path):
     assert load(replace(plain, labels=False), "train").labels.tolist() == [-1] * 6
     columns = {"image": cells(png(0)), "score": [0.5]}
@@ -392,6 +408,26 @@ def test_test_images_have_the_classes_of_the_training_images(tmp_path):
     )
 
 
+@pytest.mark.parametrize("resident", ["memory", "disk"])
+def test_test_images_that_number_the_classes_otherwise(tmp_path, resident):
+    def save(folder, **labels):
+        parts = {}
+        for split, names in (("train", ["ant", "bee"]), ("test", ["bee", "ant"])):
+            columns = {"image": cells(*map(png, range(3))), "label": labels[split]}
+            features = Features(image=PICTURE, label=ClassLabel(names=names))
+            parts[split] = Dataset.from_dict(columns, features=features)
+        DatasetDict(parts).save_to_disk(tmp_path / folder)
+        return DataConfig("hf", tmp_path / folder, SIZE, resident=resident)
+
+    config = save("set", train=["ant", "bee", None], test=["bee", "ant", "bee"])
+    found = open_split(config, "test")
+    assert (found.classes, found.labels.tolist()) == (("ant", "bee"), [1, 0, 1])
+    assert list(check(config).splits["test"].labels.values()) == ["bee", "ant", "bee"]
+    config = save("some", train=["ant", "bee", None], test=["bee", "ant", None])
+    fails("not all images in .* have labels: .*", config, "test")
+    assert open_split(replace(config, labels=False), "test").labels.tolist() == [-1] * 3
+
+
 def test_the_only_split_serves_as_train_unless_it_is_for_tests(tmp_path):
     part = Dataset.from_dict({"image": cells(png(3))}, features=Features(image=PICTURE))
     DatasetDict({"all": part}).save_to_disk(tmp_path / "all")
@@ -421,21 +457,52 @@ def test_the_hub_is_asked_for_name_and_subset(monkeypatch):
     assert asked == [(("uoft-cs/cifar10", None), mapped), (("ylecun/mnist", "small"), mapped)]
 
 
-def test_data_sets_that_cannot_be_loaded(tmp_path):
+def test_data_sets_that_cannot_be_loaded(tmp_path, monkeypatch):
     def breaks(message, **options):
         fails(f"cannot load {message}", DataConfig(**{"source": "hf", **options}))
 
-    breaks("hf:no/such: ConnectionError: .*OfflineMode.*", source="hf:no/such")
+    breaks("hf:no/such: ConnectionError: .*OfflineMode.*: mend the name .*", source="hf:no/such")
     (tmp_path / "empty").mkdir()
-    breaks(f"{tmp_path}/empty: EmptyDatasetError: .*", root=tmp_path / "empty")
+    breaks(f"{tmp_path}/empty: EmptyDatasetError: .*: put files .*", root=tmp_path / "empty")
     broken = tmp_path / "broken[0]*.parquet"
     broken.write_bytes(b"PAR1, but no more")
-    breaks(r".*/broken\[0\]\*\.parquet: ArrowInvalid: .*", root=broken)
+    breaks(r".*/broken\[0\]\*\.parquet: ArrowInvalid: .*: make or download it .*", root=broken)
+    (tmp_path / "a.csv").write_text("image,label\n")
+    breaks(r".*/a\.csv: ArrowInvalid: .*: make a \.parquet file of it, .*", root=tmp_path / "a.csv")
     config = write_split(tmp_path / "set", "train", [0], [0])
     whole = (tmp_path / "set" / "data" / "train-00000-of-00001.parquet").read_bytes()
     broken.write_bytes(whole[:4] + bytes(200) + whole[204:])
     breaks(r".*/broken\[0\]\*\.parquet: OSError: .*", root=broken)
-    breaks(".*: ValueError: .*'other' not found.*", source=f"hf:{config.root}:other")
+    breaks(".*: ValueError: .*'other' not found.*subset", source=f"hf:{config.root}:other")
+    rows = Dataset.from_dict({"image": cells(png(0))}, features=Features(image=PICTURE))
+    DatasetDict(train=rows, test=rows.select([])).save_to_disk(tmp_path / "saved")
+    breaks(".*/saved: IndexError: .*: save it anew, without .*no rows", root=tmp_path / "saved")
+    denied = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(Path, "is_file", lambda _: (_ for _ in ()).throw(denied))
+    breaks("hf:closed/a: PermissionError: .*: make it readable", source="hf:closed/a")
+
+
+def test_the_packages_log_does_not_say_an_error_a_second_time(tmp_path, monkeypatch):
+    (handler,) = logging.getLogger("datasets").handlers
+    said = io.StringIO()
+    monkeypatch.setattr(handler, "stream", said)
+    broken = tmp_path / "a.parquet"
+    broken.write_bytes(b"PAR1, but no more")
+    fails(".*", DataConfig("hf", broken))
+    assert said.getvalue() == ""
+    logging.getLogger("datasets.builder").error("another's")
+    assert said.getvalue() == "another's\n"
+
+
+def test_a_path_with_colons(plain, tmp_path):
+    place = tmp_path / "co:lon" / "a:b.parquet"
+    place.parent.mkdir()
+    place.write_bytes(plain.root.read_bytes())
+    config = DataConfig(source=f"hf:{place}", image_size=SIZE)
+    assert numbers(load(config, "train")) == [0, 1, 2, 3, 4, 5]
+    assert name_and_subset(f"hf:{place}") == (str(place), "")
+    assert name_and_subset(f"hf:{place}:part") == (str(place), "part")
+    assert name_and_subset("hf:a:b:c") == ("a", "b:c")
 
 
 def test_package_that_is_missing_or_old(plain, monkeypatch):
@@ -669,8 +736,13 @@ def test_a_run_remembers_the_whole_path(plain, tmp_path, monkeypatch):
         "iclmsr.pretrain.pretrain", lambda config, out: configs.append(config) or out
     )
     monkeypatch.chdir(tmp_path)
-    for source in ("hf:set.parquet:part", "hf:uoft-cs/cifar10"):
+    shutil.copy(plain.root, tmp_path / "co:lon")
+    for source in ("hf:set.parquet:part", "hf:uoft-cs/cifar10", "hf:co:lon"):
         assert cli.main(["pretrain", "simclr-cifar10", "--data.source", source]) == 0
     found = [config.data.source for config in configs]
-    assert found == [f"hf:{tmp_path}/set.parquet:part", "hf:uoft-cs/cifar10"]
+    assert found == [
+        f"hf:{tmp_path}/set.parquet:part",
+        "hf:uoft-cs/cifar10",
+        f"hf:{tmp_path}/co:lon",
+    ]
     assert absolute("hf:") == "hf:"

@@ -4,61 +4,21 @@
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
-from iclmsr.data.archives import DAMAGE, open_members, opened, regular
-from iclmsr.data.listing import FOLDERS, SUFFIXES
+from iclmsr.data.archives import opened
+from iclmsr.data.listing import SPLITS, SUFFIXES
 from iclmsr.data.names import printable
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
+from iclmsr.data.shard_scan import Members, Scan, read_shard
 from iclmsr.data.shard_store import ShardStore
-from iclmsr.errors import Damaged, IclmsrError
+from iclmsr.errors import IclmsrError
 from iclmsr.files import unwritable, write_atomic
 
-MASK = "mask.png"
-LABEL_SIZE = 1 << 20
-"""Bytes; what is longer is no label."""
-SPLITS = [name for names in FOLDERS.values() for name in names]
-
-
-@dataclass
-class Members:
-    """What a shard has under one key.
-
-    Attributes:
-        key: The members' path up to the first dot of the last part.
-        suffix: Of the image, with the dot; empty as long as none was found.
-        offset: Where the image begins, bytes.
-        size: Its length, bytes.
-        label: The text of ``.cls``, or ``label`` in ``.json``, or None.
-        mask_offset: Where the mask begins, or -1.
-        mask_size: Its length, bytes.
-    """
-
-    key: str
-    suffix: str = ""
-    offset: int = 0
-    size: int = 0
-    label: str | None = None
-    mask_offset: int = -1
-    mask_size: int = 0
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A shard that was read once.
-
-    Attributes:
-        bytes: Its length.
-        sha256: Of its content; empty for one on this machine, which is read in place.
-        samples: Its images.
-    """
-
-    bytes: int
-    sha256: str
-    samples: tuple[Members, ...]
+VERSION = 2
+"""Of what is noted about a shard; before 2, labels and images were taken that are refused now."""
 
 
 def index_shards(pattern: str, store: ShardStore) -> tuple[Index, Path | str]:
@@ -68,15 +28,16 @@ def index_shards(pattern: str, store: ShardStore) -> tuple[Index, Path | str]:
     ``.cls`` (a number or a name) or as ``label`` in ``.json``, and a mask in ``.mask.png``;
     other members are passed over. An image is called ``CLASS/SHARD/KEY``; numbers as classes are
     filled up with zeros, so that they keep their order. Without labels it is called as in its
-    shard where that has folders, and ``SHARD-KEY`` where not. If each shard's name has train,
-    test or val in it, so do the paths.
+    shard where that has folders, and ``SHARD-KEY`` where not. If the shards' names have train,
+    test or val in them, so do the paths; if not, but a class is called so, all are in ``train``.
 
     Args:
         pattern: Path or URL with ranges or words in braces.
         store: Where shards from a URL and what was found are kept.
 
     Raises:
-        IclmsrError: A shard cannot be read or is damaged; only some have labels; no images.
+        IclmsrError: A shard cannot be read, is damaged or has no images; only some have labels,
+            or a split in their names.
     """
     start = pattern.partition("{")[0].rpartition("/")[0] + "/" if "/" in pattern else ""
     index = index_names(pattern, expand(pattern), start, store)
@@ -99,16 +60,16 @@ def index_names(what: str, names: Sequence[str], start: str, store: ShardStore) 
     for name, scan in zip(names, scans, strict=True):
         if not scan.samples:
             raise IclmsrError(
-                f"no images in {name}: looked for members named *{', *'.join(SUFFIXES)}"
+                f"no images in {printable(name)}: looked for members named "
+                f"*{', *'.join(SUFFIXES)}; make it anew, or leave it out"
             )
     return _index([name.removeprefix(start) for name in names], scans)
 
 
 def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
     """The index of all shards together."""
-    splits = [_split_of(name) for name in names]
-    folders = [f"{split}/" for split in splits] if all(splits) else [""] * len(names)
     class_of = _classes(names, scans)
+    folders = _folders(names, scans, class_of.values())
     nested = any("/" in one.key for scan in scans for one in scan.samples)
     classes: dict[str, tuple[str, ...]] = {}
     for folder in dict.fromkeys(folders):
@@ -138,6 +99,28 @@ def _index(names: Sequence[str], scans: Sequence[Scan]) -> Index:
         seen |= paths
         shards.append(Shard(name, scan.bytes, scan.sha256, tuple(samples)))
     return Index("", classes, tuple(shards))
+
+
+def _folders(names: Sequence[str], scans: Sequence[Scan], classes: Collection[str]) -> list[str]:
+    """What the paths of each shard's images begin with: a split's folder, or nothing."""
+    splits = [_split_of(name) for name in names]
+    if all(splits):
+        return [f"{split}/" for split in splits]
+    if any(splits) and not _say_splits(scans):
+        without, having = names[splits.index(None)], next(filter(_split_of, names))
+        raise IclmsrError(
+            f"{printable(without)} has no train, test or val in its name, but {printable(having)} "
+            "has: rename it, or name only such as belong together, as PATH/train-{000..099}.tar"
+        )
+    # beside other classes, a folder of such a name would be taken for a split
+    return ["train/" if SPLITS.intersection(map(str.lower, classes)) else ""] * len(names)
+
+
+def _say_splits(scans: Sequence[Scan]) -> bool:
+    """Whether images have no labels, and paths in their shards that begin with a split's folder."""
+    folders = tuple(f"{split}/" for split in SPLITS)
+    samples = [one for scan in scans for one in scan.samples]
+    return all(one.label is None and one.key.startswith(folders) for one in samples)
 
 
 def _classes(names: Sequence[str], scans: Sequence[Scan]) -> dict[str, str]:
@@ -194,6 +177,8 @@ def _recall(note: Path) -> Scan | None:
     """What was noted, if it can be read."""
     try:
         value = json.loads(note.read_text())
+        if value.pop("version") != VERSION:
+            return None
         samples = tuple(Members(**one) for one in value.pop("samples"))
         return Scan(samples=samples, **value)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -204,74 +189,13 @@ def _scan(name: str, store: ShardStore) -> Scan:
     """Reads a shard and notes what is in it."""
     if "://" in name:
         patience = store.remote.patience
-        found = patience.keep_trying(name, lambda: _read(name, *store.open_unknown(name)))
+        found = patience.keep_trying(name, lambda: read_shard(name, *store.open_unknown(name)))
     else:
-        found = _read(name, opened(Path(name)), Path(name).stat().st_size, "")
+        found = read_shard(name, opened(Path(name)), Path(name).stat().st_size, "")
     note = _note(name, store)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(note, error) from error
-    write_atomic(note, json.dumps(asdict(found)).encode())
+    write_atomic(note, json.dumps({"version": VERSION, **asdict(found)}).encode())
     return found
-
-
-def _read(name: str, file: IO[bytes], size: int, sha256: str) -> Scan:
-    """What an open shard has in it."""
-    with file:
-        file.seek(0)
-        try:
-            return Scan(size, sha256, tuple(_samples(file, printable(name))))
-        except DAMAGE as error:
-            raise Damaged(
-                f"{printable(name)}: truncated or corrupt shard ({type(error).__name__}: {error}): "
-                f"found {size:,} bytes; make or download it again"
-            ) from error
-
-
-def _samples(file: IO[bytes], where: str) -> Iterator[Members]:
-    """Those keys of a shard that have an image."""
-    found, others = dict[str, Members](), dict[str, str]()
-    with open_members(file) as archive:
-        for name, member in regular(where, archive, file):
-            folder, slash, base = name.rpartition("/")
-            stem, _, kind = base.partition(".")
-            if not stem or "/." in name or name.startswith("."):
-                continue
-            key = folder + slash + stem
-            one = found.setdefault(key, Members(key))
-            suffix = f".{kind.lower()}"
-            if kind == MASK:
-                one.mask_offset, one.mask_size = member.offset_data, member.size
-            elif suffix in SUFFIXES and suffix == one.suffix:
-                raise IclmsrError(
-                    f"{where} has an image '{printable(name)}' twice: give each a name of its own"
-                )
-            elif suffix in SUFFIXES and not one.suffix:
-                one.suffix, one.offset, one.size = suffix, member.offset_data, member.size
-            elif suffix.endswith(SUFFIXES):
-                others.setdefault(key, name)
-            elif kind in ("cls", "json") and member.size <= LABEL_SIZE:
-                content = archive.extractfile(member)
-                assert content is not None  # as it is a plain file
-                one.label = _label(kind, content.read(), one.label)
-    for key, name in others.items():
-        if not found[key].suffix:
-            raise IclmsrError(
-                f"{where}: '{printable(name)}' has several dots, and the key '{printable(key)}', "
-                "up to the first, has no image: name images KEY.png, labels KEY.cls, no dot in KEY"
-            )
-    yield from (one for one in found.values() if one.suffix)
-
-
-def _label(kind: str, content: bytes, before: str | None) -> str | None:
-    """The label in a member; ``.cls`` goes before ``.json``."""
-    text = content.decode("utf-8", "surrogateescape")
-    if kind == "cls":
-        return text.strip()
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return before
-    label = value.get("label") if isinstance(value, dict) else None
-    return before if label is None or before is not None else str(label)

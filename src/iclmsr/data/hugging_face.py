@@ -6,8 +6,10 @@ The package finds the rows; what an image's or a mask's cell holds is decoded li
 
 import contextlib
 import glob
+import logging
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from iclmsr.data.classes import check_same
 from iclmsr.data.config import DataConfig
 from iclmsr.data.listing import FOLDERS, SUFFIXES, Listing
 from iclmsr.data.names import at_home, printable
-from iclmsr.data.places import place_of
+from iclmsr.data.places import name_and_subset, place_of
 from iclmsr.data.rows import Split
 from iclmsr.data.trees import Folder, Tree
 from iclmsr.errors import IclmsrError
@@ -89,7 +91,9 @@ class Columns:
             )
         train = _named("train", self.splits)
         if split == "test" and train:
-            check_same(listing.classes, one.where, train[0].labels()[1], train[0].where)
+            classes = train[0].labels()[1]
+            check_same(listing.classes, one.where, classes, train[0].where)
+            listing = _in_order(listing, classes)
         return one, listing
 
 
@@ -130,6 +134,13 @@ def _named(split: str, splits: Mapping[str, Split]) -> list[Split]:
     return found
 
 
+def _in_order(listing: Listing, classes: tuple[str, ...]) -> Listing:
+    """The listing with the same classes in another order, that of the training images."""
+    label_of = [classes.index(name) for name in listing.classes]
+    labels = tuple(label_of[label] if label >= 0 else -1 for label in listing.labels)
+    return replace(listing, labels=labels, classes=classes)
+
+
 def _place(config: DataConfig) -> str:
     """The data set, for messages."""
     return config.source if config.root is None else printable(config.root)
@@ -138,7 +149,7 @@ def _place(config: DataConfig) -> str:
 def _load(config: DataConfig) -> dict[str, Any]:
     """Every split as a ``datasets.Dataset``; raises what the package says in one line."""
     datasets = _package()
-    name, _, subset = config.source.partition(":")[2].partition(":")
+    name, subset = name_and_subset(config.source)
     path = at_home(config.root or name)
     try:
         with _quiet(datasets):
@@ -154,8 +165,25 @@ def _load(config: DataConfig) -> dict[str, Any]:
         generating = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if generating and error.__cause__ else error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-        raise IclmsrError(f"cannot load {_place(config)}: {reason}") from error
+        raise IclmsrError(
+            f"cannot load {_place(config)}: {reason.rstrip('.')}: {_remedy(path, cause)}"
+        ) from error
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _remedy(path: Path, cause: BaseException) -> str:
+    """What to do where the package cannot load what lies at a path, or a name of the hub."""
+    if isinstance(cause, PermissionError):
+        return "make it readable"
+    if any((path / file).is_file() for file in SAVED):
+        return "save it anew, without splits that have no rows"
+    if path.is_file() and path.suffix.lower() == PARQUET:
+        return "make or download it again"
+    if path.is_file():
+        return f"make a {PARQUET} file of it, or pass a folder that has such files only"
+    if path.exists():
+        return f"put files there that `datasets` loads, as train{PARQUET}, or name another subset"
+    return "mend the name or the path, or see to the network and your rights"
 
 
 def _package() -> Any:
@@ -177,12 +205,17 @@ def _package() -> Any:
 
 @contextlib.contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Without the package's progress bars, unless somebody looks at them."""
-    if sys.stderr.isatty() or datasets.utils.are_progress_bars_disabled():
+    """Without log lines of what is raised, too, and progress bars that nobody looks at."""
+    with contextlib.ExitStack() as stack:
+        for handler in logging.getLogger("datasets").handlers:
+            handler.addFilter(_no_error)
+            stack.callback(handler.removeFilter, _no_error)
+        if not (sys.stderr.isatty() or datasets.utils.are_progress_bars_disabled()):
+            datasets.utils.disable_progress_bars()
+            stack.callback(datasets.utils.enable_progress_bars)
         yield
-        return
-    datasets.utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.utils.enable_progress_bars()
+
+
+def _no_error(record: logging.LogRecord) -> bool:
+    """Whether a log line tells of less than an error."""
+    return record.levelno < logging.ERROR

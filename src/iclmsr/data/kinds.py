@@ -3,6 +3,7 @@
 
 import tarfile
 from pathlib import Path
+from typing import IO
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -22,7 +23,13 @@ def kind_by_name(path: Path) -> str:
 def kind_by_content(path: Path) -> str:
     """The kind of archive that a file is by its first bytes; empty if it is none."""
     with path.open("rb") as file:
-        begin = file.read(tarfile.BLOCKSIZE)
+        return kind_of_open(file)
+
+
+def kind_of_open(file: IO[bytes]) -> str:
+    """As above, of a file that is open; it is left after these bytes."""
+    file.seek(0)
+    begin = file.read(tarfile.BLOCKSIZE)
     if begin.startswith(b"\x1f\x8b"):
         return ".tar.gz"
     if begin.startswith(b"PK\3\4"):

@@ -5,9 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from iclmsr.data.archives import index_tar
-from iclmsr.data.foreign_shards import MASK, index_names
+from iclmsr.data.foreign_shards import index_names
 from iclmsr.data.listing import SUFFIXES
 from iclmsr.data.names import printable
+from iclmsr.data.shard_scan import MASK
 from iclmsr.data.shard_store import ShardStore
 from iclmsr.data.shards import ShardTree
 from iclmsr.data.trees import Folder

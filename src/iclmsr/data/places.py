@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a data set lies, by its source and its root."""
 
+import os
 from pathlib import Path
 
 from iclmsr.data.config import DataConfig
@@ -68,7 +69,28 @@ def named_by(source: str) -> str:
     >>> named_by("hf:uoft-cs/cifar10"), named_by("hf:ylecun/mnist:mnist"), named_by("hf")
     ('uoft-cs/cifar10', 'ylecun/mnist', '')
     """
-    return source.partition(":")[2].partition(":")[0]
+    return name_and_subset(source)[0]
+
+
+def name_and_subset(source: str) -> tuple[str, str]:
+    """What follows ``hf:``, in two; a path that exists may have colons.
+
+    >>> name_and_subset("hf:ylecun/mnist:mnist"), name_and_subset("hf:uoft-cs/cifar10")
+    (('ylecun/mnist', 'mnist'), ('uoft-cs/cifar10', ''))
+    """
+    whole = source.partition(":")[2]
+    path, _, subset = whole.rpartition(":")
+    if _exists(whole):
+        return whole, ""
+    if path and _exists(path):
+        return path, subset
+    name, _, subset = whole.partition(":")
+    return name, subset
+
+
+def _exists(path: str) -> bool:
+    """Whether something lies there; not where nobody may look."""
+    return os.access(at_home(path), os.F_OK)
 
 
 def absolute(source: str) -> str:
@@ -78,7 +100,6 @@ def absolute(source: str) -> str:
     'hf:uoft-cs/cifar10'
     """
     name = named_by(source)
-    path = at_home(name)
-    if not (source.startswith("hf:") and name and path.exists()):
+    if not (source.startswith("hf:") and name and _exists(name)):
         return source
-    return f"hf:{path.absolute()}{source.removeprefix(f'hf:{name}')}"
+    return f"hf:{at_home(name).absolute()}{source.removeprefix(f'hf:{name}')}"

@@ -208,6 +208,17 @@ class Split:
             column = self._column("label", self._config.label_column, self._declared)
         if column is None:
             return [-1] * len(self._rows), ()
+        labels, classes = self._labels_in(column)
+        for row, label in enumerate(labels):
+            if label >= 0 and not classes[label].strip():
+                raise IclmsrError(
+                    f"row {row} of column {column!r} of {self.where} has the empty label "
+                    f"{classes[label]!r}: name its class, or make the cell null if it has none"
+                )
+        return labels, classes
+
+    def _labels_in(self, column: str) -> tuple[list[int], tuple[str, ...]]:
+        """As above, of a column."""
         values = self._rows.select_columns([column]).with_format(None)[:][column]
         feature = self._rows.features[column]
         if column in self._declared:

@@ -109,7 +109,10 @@ def evaluate(
     loaded.check_size(config.data)
     train, test = open_split(config.data, "train"), open_split(config.data, "test")
     if train.classes != test.classes:
-        raise IclmsrError(f"train and test have other classes: {train.classes} and {test.classes}")
+        raise IclmsrError(
+            f"train and test have other classes: {train.classes} and {test.classes}: give both the "
+            "same ones, or pass --data.no-cache if these were prepared before"
+        )
     results = {}
     for name, (network, identity) in _encoders(source, loaded, config, say).items():
         say(f"{name}: {len(train)} images to learn from, {len(test)} to test on")
