@@ -2,6 +2,7 @@
 import hashlib
 import json
 import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -246,6 +247,9 @@ def test_bad_input_leaves_nothing(parts, tmp_path):
     out.mkdir()
     fails(f"{out} is there already: remove it", objects, scenes, out, ComposeConfig())
     out.rmdir()
+    for place in parts:
+        message = f"what is written to {place}/set would lie between the images of {place}: "
+        fails(message, *parts, place / "set", ComposeConfig())
     few = ComposeConfig(val_objects=6)
     fails("class 'cup' has 6 objects to train on .*, and 6 of them are to be", *parts, out, few)
     fails(
@@ -274,6 +278,20 @@ def test_bad_input_leaves_nothing(parts, tmp_path):
     )
     assert not out.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["groups.txt"]
+
+
+def test_archives_that_do_not_give_a_file_by_itself(parts, tmp_path):
+    objects, scenes = parts
+    out = tmp_path / "set"
+    for suffix in (".tar", ".tar.gz"):
+        with tarfile.open(tmp_path / f"objects{suffix}", f"w:{suffix[5:]}") as archive:
+            archive.add(objects, "objects")
+    path = tmp_path / "objects.tar.gz"
+    advice = "unpack the archive, or pack it as .tar or .zip"
+    message = f"cannot read {path}/objects/train/cup/.* without all files before it: {advice}$"
+    fails(message, path, scenes, out, ComposeConfig(size=SIZE))
+    assert not out.exists()
+    assert compose(path.with_suffix(""), scenes, out, ComposeConfig(size=SIZE)).counts["test"] == 16
 
 
 def test_damage_in_the_middle_leaves_nothing(tmp_path):
@@ -309,9 +327,12 @@ def test_damage_in_the_middle_leaves_nothing(tmp_path):
     ("values", "message"),
     [
         ({"copies": 0}, "--copies must be >= 1, got 0"),
-        ({"size": 4}, "--size must be >= 8, got 4"),
-        ({"softness": -1.0}, "--softness must be >= 0, got -1.0"),
-        ({"softness": float("nan")}, "--softness must be >= 0, got nan"),
+        ({"size": 4}, r"--size must be in \[8, 4096\], got 4"),
+        ({"size": 100_000}, r"--size must be in \[8, 4096\], got 100000"),
+        ({"erode": 1000}, r"--erode must be in \[0, 64\], got 1000"),
+        ({"softness": -1.0}, r"--softness must be in \[0, 64\], got -1.0"),
+        ({"softness": float("nan")}, r"--softness must be in \[0, 64\], got nan"),
+        ({"size": 8, "softness": 8.1}, r"--softness must be in \[0, 8\], got 8.1"),
         ({"val_objects": 0}, "--val-objects must be >= 1, got 0"),
         ({"rho": 1.5}, r"--rho must be in \[0, 1\], got 1.5"),
         ({"val_scenes": 1.0}, r"--val-scenes must be in \(0, 1\), got 1.0"),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from iclmsr import cli
-from iclmsr.data.sources import DataConfig, load
+from iclmsr.data.sources import DataConfig, load, prepare
 from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.variants import Variant
 
@@ -105,6 +105,25 @@ def test_it_goes_on_where_it_was_stopped(root, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ["no_fg", "only_fg"]
 
 
+def test_prepared_images_of_which_some_are_left_out(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ICLMSR_CACHE", str(tmp_path / "cache"))
+    (root / "train/cat/1.jpg").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    config = DataConfig("folder", "set", 16, masks="set", on_corrupt="skip")
+    assert len(prepare(config, "train").skipped) == 1
+    words = ("--variants", "no_fg", "--splits", "train", "--data.on-corrupt", "skip")
+    for place in (root, "set"):  # the first is not what they were called when they were prepared
+        out = tmp_path / "out" / str(len(str(place)))
+        assert run(place, out, *words, capsys=capsys)[::2] == (0, "")
+        files = [path.relative_to(out / "no_fg/train") for path in out.glob("no_fg/train/**/*.png")]
+        assert sorted(file.as_posix() for file in files) == [
+            *(f"cat/{name}.png" for name in ("2", "3", "deep/0")),
+            *(f"dog/{name}.png" for name in ("1", "2", "3", "deep/0")),
+        ]
+        images = replace(config, root=root, masks=root, variant="no_fg")
+        assert load(read(out / "no_fg", 16), "train").images.equal(load(images, "train").images)
+
+
 def test_what_it_refuses(root, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(root, out, "--variants", "only_fg", capsys=capsys)[0] == 0
@@ -125,6 +144,12 @@ def test_what_it_refuses(root, tmp_path, capsys):
         "val",
     )
     fails("variants begins with two places: .*", root)
+    fails(
+        f"what is written to {root}/out would lie between the images of {root}: .*",
+        root,
+        root / "out",
+    )
+    assert not (root / "out").exists()
     bare = tmp_path / "bare"
     (root / "masks").rename(bare)
     new = tmp_path / "new"
@@ -143,3 +168,6 @@ def test_what_it_refuses(root, tmp_path, capsys):
     (root / "test/dog/2.png").write_bytes((root / "test/dog/1.jpg").read_bytes())
     (bare / "test/dog/2.png").write_bytes((bare / "test/dog/1.png").read_bytes())
     fails(r"2 test images would be called dog/2\.png: .*", root, new, "--data.masks", bare)
+    for place in (*root.iterdir(), *bare.iterdir()):
+        (place / "dog").rename(place / "d\\og")
+    fails(r"class 'd\\\\og' cannot be the name of a folder: .*", root, new, "--data.masks", bare)

@@ -33,6 +33,8 @@ def test_names_that_are_not_utf_8(file):
     [
         ("", "FILE names no images"),
         ("path,x0,y0,x1,y1\n", "FILE names no images"),
+        ("a/0.jpg,O,2,3,4\na/1.jpg,1,2,3,4\n", "FILE, line 1: expected .*, got 'a/0.jpg,O,2,3,4'"),
+        ("a/0.jpg,nan,2,3,4\n", "FILE, line 1: expected .*, got 'a/0.jpg,nan,2,3,4'"),
         ("a,b\na/0.jpg,1,2,3,4\n", "FILE, line 1: expected path,x0,y0,x1,y1, got 'a,b'"),
         ("a/0.jpg,1,2,3\n", "FILE, line 1: expected path,x0,y0,x1,y1, got 'a/0.jpg,1,2,3'"),
         ("a/0.jpg,1,2,3,4,5\n", "FILE, line 1: expected .*, got 'a/0.jpg,1,2,3,4,5'"),

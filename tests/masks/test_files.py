@@ -225,15 +225,16 @@ def test_boxes_go_to_their_images(images, tmp_path):
         make_masks(images, tmp_path / "out", MaskConfig(boxes=boxes))
 
 
-def test_a_maker_that_raises_fails_that_image_only(images, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_a_maker_that_raises_fails_that_image_only(images, tmp_path, monkeypatch, error):
     def choosy(image):
         if image.shape[0] == 5:
-            raise ValueError("too\nsmall")
+            raise error("too\nsmall")
         return bright(image) * 1.0
 
     monkeypatch.setitem(named.MAKERS, "bright", choosy)
     done = make_masks(images, tmp_path / "out", BRIGHT)
-    assert done.failed == {"2.bmp": "cannot be masked (ValueError: too small)"}
+    assert done.failed == {"2.bmp": f"cannot be masked ({error.__name__}: too small)"}
     assert tree(tmp_path / "out") == MASKS[1:]
 
 

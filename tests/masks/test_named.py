@@ -22,6 +22,7 @@ def module(tmp_path, monkeypatch):
         "model = Model()\n"
     )
     (tmp_path / "broken_of_a_test.py").write_text("1 / 0\n")
+    (tmp_path / "script_of_a_test.py").write_text("import sys; sys.exit('usage: x')\n")
     (tmp_path / "multiline_of_a_test.py").write_text("raise RuntimeError('two\\nlines')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -49,10 +50,12 @@ def test_a_function_of_the_users(module):
         ("xyz", "unknown --method 'xyz': choose from grabcut, onnx, package.module:function, "),
         ("nowhere.at_all:f", "--method 'nowhere.at_all:f': cannot import 'nowhere.at_all' "),
         ("broken_of_a_test:f", r"cannot import 'broken_of_a_test' (ZeroDivisionError: division"),
+        ("script_of_a_test:f", "cannot import 'script_of_a_test' (SystemExit: usage: x)"),
         (":f", "--method ':f': cannot import '' (ValueError: "),
         ("multiline_of_a_test:f", "(RuntimeError: two lines)"),
         ("MODULE:brigth", "--method 'MODULE:brigth': no 'brigth' in it; did you mean 'bright'?"),
         ("MODULE:model.predic", "no 'predic' in it; did you mean 'predict'?"),
+        ("MODULE:bright.x", "'MODULE:bright.x': no 'x' in it; nothing in it can be called"),
         ("MODULE:", "--method 'MODULE:': no '' in it; choose from "),
         ("MODULE:LEVEL", "--method 'MODULE:LEVEL' is of type int, no function"),
     ],

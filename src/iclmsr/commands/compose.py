@@ -15,8 +15,8 @@ def compose_command(words: list[str]) -> None:
     class; both in train/ and test/, or not. OUT gets train, val and test, where an object is on
     a scene of its class's own group with probability rho; val-swapped and test-swapped, the same
     objects in the same places on scenes that say nothing; masks/, backgrounds.csv and
-    compose.json, which has every choice. No object and no scene is in two of train, val, test.
-    Foregrounds alone: read OUT with --data.variant only_fg.
+    compose.json, which has every choice; it lies outside the other two. No object and no scene is
+    in two of train, val, test. Foregrounds alone: read OUT with --data.variant only_fg.
 
       --rho 0.9            strength of the bond between class and group, in [0, 1]
       --groups FILE        lines GROUP: SCENE-CLASS ...; the k-th group in order of names is the
@@ -26,10 +26,11 @@ def compose_command(words: list[str]) -> None:
                            OBJECTS has no test/
       --val-scenes 0.2     share of scenes held out for val; --test-scenes for test, the same
       --copies 1           composites of each image of an object
-      --size 64            height and width, pixels
+      --size 64            height and width, pixels, at most 4096
       --scale 0.5 0.8      the object's longer side as a share of it, smallest and largest
       --flip 0.5           probability that an object is flipped
-      --erode 1            pixels taken off an object's edge; --softness 0.5, of the new edge
+      --erode 1            pixels taken off an object's edge; --softness 0.5, of the new edge; up to
+                           the size
       --masks PATH         where the masks are
       --seed 0             of every draw: the same seed, the same bytes
     """

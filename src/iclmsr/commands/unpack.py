@@ -14,9 +14,10 @@ def unpack_command(words: list[str]) -> None:
     usage: iclmsr data unpack ROOT OUT [--data.image-size N] [--data.NAME ...]
 
     ROOT is guessed as `iclmsr data check` guesses it, or `synthetic`. Writes OUT/SPLIT/CLASS/N.png,
-    N being the image's number in its split, for whatever needs files: `iclmsr masks OUT OUT/masks`
-    makes masks of them. Train and test are written, STL-10's unlabeled images are not. OUT is
-    there whole or not at all. The same --data.source reads it, or folder.
+    N being the image's number in its split, for whatever needs files, and the masks in OUT/masks;
+    where there are none, `iclmsr masks OUT OUT/masks` makes some. Train and test are written,
+    STL-10's unlabeled images are not. OUT lies outside ROOT, and is there whole or not at all. The
+    same --data.source reads it, or folder.
     """
     if any(word.startswith("-") for word in words[:2]) or len(words) < 2:
         raise IclmsrError("unpack begins with two places: iclmsr data unpack ROOT OUT")
@@ -30,5 +31,6 @@ def unpack_command(words: list[str]) -> None:
     synthetic = words[0] == "synthetic" and not root.exists()
     data = DataConfig("synthetic") if synthetic else guess(root)
     data = parse_options(PretrainConfig, replace(PretrainConfig(), data=data), words[2:]).data
-    unpack(data, out, print)
-    print(f"read it: --data.source folder --data.root {printable(out)}")
+    place = printable(out)
+    masks = f" --data.masks {place}" if unpack(data, out, print) else ""
+    print(f"read it: --data.source folder --data.root {place}{masks}")

@@ -18,8 +18,8 @@ def variants_command(words: list[str]) -> None:
     ROOT is a data set with masks and classes, guessed as `iclmsr data check` guesses it, or
     synthetic. Writes OUT/VARIANT/SPLIT/CLASS/NAME.png in the size that a run reads, the masks in
     OUT/VARIANT/masks, the donors' classes of mixed images in OUT/VARIANT/backgrounds.csv: the
-    same pixels that --data.variant makes on the fly. A variant is there whole or not at all;
-    those that are there are kept.
+    same pixels that --data.variant makes on the fly. OUT lies outside ROOT. A variant is there
+    whole or not at all; those that are there are kept.
 
       --variants A,B  of original, only_fg, only_bg_b, only_bg_t, no_fg, mixed_same, mixed_rand,
                       mixed_next; all unless given

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Objects composited on scenes that say something about their class, in the way of Waterbirds."""
 
-import csv
 import hashlib
 import io
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from rich.progress import track
 from torch import Tensor
 
 from iclmsr import __version__
-from iclmsr.data.backgrounds import BACKGROUNDS, HEADER
 from iclmsr.data.compose_plan import (
     FRONTS,
     SWAPPED,
@@ -33,9 +31,11 @@ from iclmsr.data.composite import composite
 from iclmsr.data.cutouts import Cutout, cut_out, put
 from iclmsr.data.decode import FaintMask, Unusable, careful, decode_image
 from iclmsr.data.folder import mask_name
+from iclmsr.data.image_files import write_backgrounds
 from iclmsr.data.listing import top
+from iclmsr.data.places import check_outside
 from iclmsr.data.readers import open_masks
-from iclmsr.data.trees import Tree, open_tree
+from iclmsr.data.trees import Content, Tree, open_tree
 from iclmsr.errors import IclmsrError
 from iclmsr.files import whole_folder, write_json
 
@@ -73,11 +73,12 @@ def compose(objects: Path, scenes: Path, out: Path, config: ComposeConfig) -> Co
 
     Raises:
         IclmsrError: Something is there already; the images, masks or groups are not what they
-            should be; it cannot be written. Nothing is left of it then.
+            should be; it lies in them, or cannot be written. Nothing is left of it then.
 
     Source: Sagawa et al. 2020 (arXiv 1911.08731), section 4.1. Departure: as many classes and
     groups as one likes; without a bond (1 - rho) a group is uniform, so may be the own one.
     """
+    check_outside(out, objects, scenes)
     tree, behind = (top(open_tree(path)) for path in (objects, scenes))
     cast = split_objects(tree, config)
     stage = split_scenes(behind, cast.classes, config)
@@ -85,9 +86,7 @@ def compose(objects: Path, scenes: Path, out: Path, config: ComposeConfig) -> Co
     maker = _Maker(tree, masks, behind, cast, stage, config)
     with whole_folder(out) as folder, careful(FaintMask):
         rows = [row for front in FRONTS for row in maker.make(front, folder)]
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([HEADER, *sorted(rows)])
-        (folder / BACKGROUNDS).write_text(text.getvalue(), encoding="utf-8")
+        write_backgrounds(folder, rows)
         write_json(folder / CHOICES, maker.choices())
     return Composed(maker.counts, maker.own, dict(zip(cast.classes, stage.groups, strict=True)))
 
@@ -201,10 +200,10 @@ class _Maker:
 
     def _cutout(self, path: str) -> Cutout:
         """The object in an image."""
-        image = self.tree.reader(path)()
+        image = _read(self.tree, path)
         name = self.masks.where(mask_name(path))
         try:
-            mask = self.masks.reader(mask_name(path))()
+            mask = _read(self.masks, mask_name(path))
         except (FileNotFoundError, KeyError) as error:
             raise IclmsrError(f"{self.tree.where(path)} has no mask {name}") from error
         for content in (image, mask):
@@ -216,7 +215,7 @@ class _Maker:
 
     def _scene(self, path: str) -> Tensor:
         """A scene (3, S, S)."""
-        content = self.behind.reader(path)()
+        content = _read(self.behind, path)
         self.used.update(content if isinstance(content, bytes) else b"")
         try:
             return torch.from_numpy(decode_image(content, self.config.size)[0].copy())
@@ -230,6 +229,18 @@ class _Maker:
         console = Console(stderr=True)
         hidden = not console.is_terminal
         yield from track(images, front, console=console, transient=True, disable=hidden)
+
+
+def _read(tree: Tree, name: str) -> Content:
+    """One file; raises where that takes all files before it."""
+    try:
+        reader = tree.reader(name)
+    except IclmsrError as error:
+        raise IclmsrError(
+            f"cannot read {tree.where(name)} without all files before it: unpack the archive, or "
+            "pack it as .tar or .zip"
+        ) from error
+    return reader()
 
 
 def _png(pixels: Tensor) -> bytes:

@@ -21,6 +21,8 @@ from iclmsr.seeds import generator
 FRONTS = ("train", "val", "test")
 """The splits that have objects of their own."""
 SWAPPED = "-swapped"
+LARGEST = 4096
+"""Pixels of a composite's side: a few of that size fit the memory."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,17 @@ class ComposeConfig:
     copies: int = 1
     """Composites of each image of an object, >= 1."""
     size: int = 64
-    """Height and width of a composite, pixels, >= 8."""
+    """Height and width of a composite, pixels, in [8, 4096]."""
     scale: tuple[float, float] = (0.5, 0.8)
     """Smallest and largest share of the side that an object's longer side takes, in (0, 1]."""
     flip: float = 0.5
     """Probability that an object is flipped left to right, in [0, 1]."""
     erode: int = 1
-    """Pixels that are taken off the edge of an object, where its old background shines in, >= 0."""
+    """Pixels that are taken off the edge of an object, where its old background shines in, in
+    [0, size]."""
     softness: float = 0.5
-    """How soft the edge is on the new one: standard deviation of a blur, pixels, >= 0."""
+    """How soft the edge is on the new one: standard deviation of a blur, pixels, in [0,
+    size]."""
     val_objects: int = 2
     """Objects of each class, of those to train on, that are held out for val, >= 1."""
     test_objects: int = 2
@@ -67,17 +71,18 @@ class ComposeConfig:
     """Of every draw."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("copies", 1),
-            ("size", 8),
-            ("erode", 0),
-            ("softness", 0),
-            ("val_objects", 1),
-            ("test_objects", 1),
+        for name, least, most in (
+            ("copies", 1, math.inf),
+            ("size", 8, LARGEST),
+            ("erode", 0, self.size),
+            ("softness", 0, self.size),
+            ("val_objects", 1, math.inf),
+            ("test_objects", 1, math.inf),
         ):
             value = getattr(self, name)
-            if not least <= value < math.inf:
-                raise IclmsrError(f"--{name.replace('_', '-')} must be >= {least}, got {value}")
+            if not least <= value <= most:
+                allowed = f">= {least}" if most == math.inf else f"in [{least}, {most}]"
+                raise IclmsrError(f"--{name.replace('_', '-')} must be {allowed}, got {value}")
         for name in ("rho", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise IclmsrError(f"--{name} must be in [0, 1], got {getattr(self, name)}")

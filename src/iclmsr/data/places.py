@@ -103,3 +103,21 @@ def absolute(source: str) -> str:
     if not (source.startswith("hf:") and name and _exists(name)):
         return source
     return f"hf:{at_home(name).absolute()}{source.removeprefix(f'hf:{name}')}"
+
+
+def check_outside(out: Path, *roots: Path | str | None) -> None:
+    """Raises where what is written would lie in data that it is made of, and be read as such.
+
+    Args:
+        out: The folder to write to, which need not be there.
+        roots: Where data lie: folders, archives, URLs; None names no place.
+
+    Raises:
+        IclmsrError: It is one of them, or lies in one.
+    """
+    for root in roots:
+        if isinstance(root, Path) and out.resolve().is_relative_to(root.resolve()):
+            raise IclmsrError(
+                f"what is written to {printable(out)} would lie between the images of "
+                f"{printable(root)}: name a folder outside"
+            )

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variants of a data set as files: ``VARIANT/SPLIT/CLASS/NAME.png`` and their masks."""
 
-import csv
 import hashlib
-import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from iclmsr import __version__
-from iclmsr.data.backgrounds import BACKGROUNDS, HEADER
 from iclmsr.data.composite import SOFTNESS
 from iclmsr.data.config import DataConfig
 from iclmsr.data.found import find_files
+from iclmsr.data.image_files import kinds_of, numbered, write_backgrounds, write_split
 from iclmsr.data.images import ImageSet
 from iclmsr.data.names import printable
+from iclmsr.data.places import check_outside
 from iclmsr.data.sources import load
 from iclmsr.data.synthetic import SPLITS
 from iclmsr.data.variants import Variant
@@ -63,9 +60,11 @@ def write_variants(
         say: Told what was written.
 
     Raises:
-        IclmsrError: There are no masks or labels; a variant was written from other images or
-            options; a file cannot be written.
+        IclmsrError: There are no masks or labels; a class cannot be a folder; a variant was
+            written from other images or options; ``out`` lies in the data; a file cannot be
+            written.
     """
+    check_outside(out, config.root)
     config = replace(config, limit=None, evaluate_resize=None, evaluate_crop=None)
     originals = {name: load(replace(config, variant="original"), name) for name in splits}
     for split, images in originals.items():
@@ -90,12 +89,8 @@ def write_variants(
             rows: list[tuple[str, str]] = []
             for split in splits:
                 images = load(replace(config, variant=variant), split)
-                rows += _write(folder, split, images, names[split])
-            if rows:
-                text = io.StringIO(newline="")
-                csv.writer(text, lineterminator="\n").writerows([HEADER, *sorted(rows)])
-                content = text.getvalue().encode("utf-8", "surrogateescape")
-                (folder / BACKGROUNDS).write_bytes(content)
+                rows += write_split(folder, split, images, names[split])
+            write_backgrounds(folder, rows)
             write_json(folder / CHOICES, made)
         count = sum(map(len, originals.values()))
         say(f"{printable(place)}: {count:,} images of {', '.join(splits)}")
@@ -123,14 +118,19 @@ def _choices(
 
 def _names(config: DataConfig, split: str, images: ImageSet) -> list[str]:
     """CLASS/NAME.png of every image: by its own name where it has one, else by its number."""
-    classes = [images.classes[label] for label in images.labels.tolist()]
     files = find_files(config)
     if files is None:
-        return [f"{kind}/{number:06d}.png" for number, kind in enumerate(classes)]
+        return numbered(images, split)
     listing = files.listing(split)
+    spelled = [listing.tree.where(path) for path in listing.files]
+    if not set(images.skipped) <= set(spelled):  # prepared by another spelling of data.root
+        images = load(replace(config, variant="original", cache=False), split)
     left_out = set(images.skipped)
-    kept = [path for path in listing.files if listing.tree.where(path) not in left_out]
-    names = [f"{kind}/{_within(path, kind)}" for path, kind in zip(kept, classes, strict=True)]
+    kept = [
+        path for path, where in zip(listing.files, spelled, strict=True) if where not in left_out
+    ]
+    pairs = zip(kept, kinds_of(images, split), strict=True)
+    names = [f"{kind}/{_within(path, kind)}" for path, kind in pairs]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise IclmsrError(f"{count} {split} images would be called {name}: rename all but one")
@@ -141,25 +141,3 @@ def _within(path: str, kind: str) -> str:
     """An image's path below its class, as .png."""
     parts = PurePosixPath(path).with_suffix(".png").parts
     return "/".join(parts[parts.index(kind) + 1 :]) if kind in parts[:-1] else parts[-1]
-
-
-def _write(
-    folder: Path, split: str, images: ImageSet, names: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Writes a split; yields paths and backgrounds where these are known."""
-    assert images.masks is not None
-    pixels = images.images.permute(0, 2, 3, 1).numpy()
-    masks = images.masks.byte().mul(255).numpy()
-    for number, name in enumerate(names):
-        _png(folder / split / name, pixels[number])
-        _png(folder / "masks" / split / name, masks[number])
-        if images.backgrounds is not None:
-            known = int(images.backgrounds[number])
-            called = images.background_names
-            yield f"{split}/{name}", called[known] if called else f"{known:04d}"
-
-
-def _png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes one image, or one mask."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, "PNG")

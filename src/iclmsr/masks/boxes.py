@@ -19,7 +19,8 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
 
     Args:
         path: A CSV file of ``path,x0,y0,x1,y1`` in pixels of the upright image, from its left and
-            top; x1 and y1 are the first ones outside. A first line without numbers is a header.
+            top; x1 and y1 are the first ones outside. A first line without numbers is a header,
+            unless it names an image.
             Or the unpacked folder of Tiny ImageNet, which has boxes of its own.
         names: The images' paths.
         where: The folder that they begin in, for messages.
@@ -36,12 +37,13 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
         reason = getattr(error, "strerror", None) or error
         raise IclmsrError(f"cannot read --boxes {printable(path)}: {reason}") from error
     boxes: dict[str, Box] = {}
+    there = set(names)
     for index, (row, line) in enumerate(rows):
         try:
             name, *numbers = row
             left, top, right, bottom = (round(float(number)) for number in numbers)
         except (ValueError, OverflowError):
-            if index == 0 and len(row) == 5:
+            if index == 0 and len(row) == 5 and name not in there:
                 continue
             raise IclmsrError(
                 f"--boxes {printable(path)}, line {line}: expected path,x0,y0,x1,y1, got "
@@ -53,7 +55,7 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
                 "leave one, around the whole foreground"
             )
         boxes[name] = (left, top, right, bottom)
-    unknown = boxes.keys() - set(names)
+    unknown = boxes.keys() - there
     if unknown or not boxes:
         what = f"images that are not in {where}: {shown(unknown)}" if unknown else "no images"
         raise IclmsrError(f"--boxes {printable(path)} names {what}")

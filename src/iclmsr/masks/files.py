@@ -162,7 +162,7 @@ def _made(maker: Maker, content: Content, box: Box | None) -> Mask:
         found = maker(*arguments)
     except IclmsrError:
         raise
-    except Exception as error:  # somebody's function, or OpenCV
+    except (Exception, SystemExit) as error:  # somebody's function, or OpenCV
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise Unusable(f"cannot be masked ({reason})") from error
     return as_mask(found, pixels)

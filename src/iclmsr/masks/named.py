@@ -107,13 +107,14 @@ def _imported(method: str) -> Maker:
         sys.path.append(here)
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise IclmsrError(f"--method {method!r}: cannot import {module!r} ({reason})") from error
     for part in name.split("."):
         if not hasattr(found, part):
             known = [key for key, one in inspect.getmembers(found, callable) if key[0] != "_"]
-            raise IclmsrError(f"--method {method!r}: no {part!r} in it; {nearest(part, known)}")
+            advice = nearest(part, known) if known else "nothing in it can be called"
+            raise IclmsrError(f"--method {method!r}: no {part!r} in it; {advice}")
         found = getattr(found, part)
     if not callable(found):
         raise IclmsrError(f"--method {method!r} is of type {type(found).__name__}, no function")
