@@ -199,7 +199,13 @@ def test_a_decoder_that_would_do_nothing_is_refused(root):
         load(DataConfig(source="synthetic", decoder="torchvision"), "train")
     message = "^data.decoder nvjpeg is for image files that stay on disk: pass --data.resident disk"
     with pytest.raises(IclmsrError, match=message):
-        load(config(root, decoder="nvjpeg"), "train")
+        open_split(config(root, decoder="nvjpeg", resident="memory"), "train")
+
+
+def test_what_is_loaded_into_memory_is_torchvisions_where_a_run_has_nvjpegs(root):
+    """Looks at a run's images while it trains, as for the online probe."""
+    found = load(config(root, decoder="nvjpeg", resident="disk"), "train")
+    assert torch.equal(found.images, load(config(root, decoder="torchvision"), "train").images)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -232,13 +232,7 @@ def split_scenes(tree: Tree, classes: Sequence[str], config: ComposeConfig) -> S
 
 
 def places(count: int, front: str, config: ComposeConfig) -> list[Place]:
-    """Where objects lie in composites, in their order.
-
-    Args:
-        count: Composites.
-        front: The split that the objects are of: its places are drawn apart from others'.
-        config: Ranges and seed.
-    """
+    """Where objects lie in ``count`` composites of the split ``front``, in their order."""
     draw = generator(config.seed, "compose", front, "places")
     numbers = torch.rand(count, 4, generator=draw, dtype=torch.float64).tolist()
     low, high = config.scale
