@@ -119,12 +119,19 @@ def test_class_list_with_unknown_names(animals, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("cat\nunicorn\nyeti\n")
     fails(
-        f"data.class-list {path} names classes that are not in {animals}/train: unicorn, yeti",
+        f"data.class-list {path} names classes, one a line, that are not in {animals}/train: "
+        "unicorn, yeti: choose from cat, dog, tree frog",
         animals,
         class_list=path,
     )
     path.write_text("\n".join(f"n{number}" for number in range(9)))
-    fails(r".*: n0, n1, n2, n3, n4 and 4 more", animals, class_list=path)
+    fails(r".*: n0, n1, n2, n3, n4 and 4 more: choose from .*", animals, class_list=path)
+    for text in ("Cat", "cat,dog", "cot cat"):
+        path.write_text(text)
+        fails(rf".*/train: {text.split()[0]}: did you mean .*'cat'.*", animals, class_list=path)
+    path.write_text("x\n")
+    make(animals, *(f"train/{number}/0.png" for number in range(9)))
+    fails(".*/train: x: choose from 0, 1, 2, 3, 4 and 7 more", animals, class_list=path)
     path.write_text("# nothing\n")
     fails(f"data.class-list {path} names no class: write one a line", animals, class_list=path)
     fails(
@@ -141,7 +148,9 @@ def test_listed_classes_that_only_the_training_images_have(animals, tmp_path):
     assert listed(animals, "test", class_list=path).classes == ("cat", "dog")
     path.write_text("cat\nonly\n")
     fails(
-        f".* names classes that are not in {animals}/test: only", animals, "test", class_list=path
+        f".* names classes, one a line, that are not in {animals}/test: only: choose from .*",
+        *(animals, "test"),
+        class_list=path,
     )
 
 
