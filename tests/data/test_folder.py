@@ -371,6 +371,21 @@ def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatc
     assert found.skipped == (f"{tmp_path}/a/0.png",)
 
 
+@pytest.mark.parametrize("size", [10**7, 10**10])  # no memory of that size, no address
+@pytest.mark.parametrize(("masks", "planes"), [(None, 3), ("masks", 4)])
+def test_images_that_do_not_fit_into_memory(tmp_path, size, masks, planes):
+    make(tmp_path / "set", "a/0.png", "a/1.png")
+    make(tmp_path / "masks", "a/0.png", "a/1.png")
+    fails(
+        f"{tmp_path}/set: 2 images of {size} x {size} pixels need {2 * planes * size**2:,} bytes "
+        "of memory, more than there is: pass a smaller --data.image-size, or --data.resident disk "
+        "to pretrain on them from their files",
+        tmp_path / "set",
+        size=size,
+        masks=masks and tmp_path / masks,
+    )
+
+
 def test_class_that_loses_all_its_images(tmp_path):
     make(tmp_path, "a/0.png")
     text(tmp_path / "b" / "0.png")
