@@ -137,7 +137,8 @@ def test_images_without_classes(tmp_path):
     assert found.labels.tolist() == [-1, -1]
     assert found.labels.dtype == torch.int64
     assert found.classes == ()
-    make(tmp_path, "test/0.png")
+    make(tmp_path / "set", "test/0.png")
+    tmp_path /= "set"
     message = f"{tmp_path}/test has images but no classes: move them to {tmp_path}/test/CLASS/"
     fails(message, tmp_path, "test")
 
