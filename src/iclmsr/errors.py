@@ -37,21 +37,25 @@ class Elsewhere(IclmsrError):
         self.exit_code = exit_code
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, most: int | None = None) -> str:
     """The names closest to ``name``, ready to end an error message.
 
     Args:
         name: What the user wrote.
         known: Every name there is.
+        most: How many of them are listed at most, >= 1; None lists all.
 
     Returns:
         ``"did you mean 'a' or 'b'?"``, or ``"choose from a, b, c"`` when nothing is close.
 
     >>> nearest("simclr-cifar", ["simclr-cifar10", "scm"])
     "did you mean 'simclr-cifar10'?"
+    >>> nearest("x", ["a", "b", "c", "d"], most=2)
+    'choose from a, b and 2 more'
     """
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
-    return "choose from " + ", ".join(names)
+    more = "" if most is None or len(names) <= most else f" and {len(names) - most:,} more"
+    return "choose from " + ", ".join(names[:most]) + more

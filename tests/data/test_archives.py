@@ -3,6 +3,7 @@ import io
 import os
 import re
 import tarfile
+import warnings
 import zipfile
 
 import numpy as np
@@ -12,10 +13,11 @@ from PIL import Image
 
 from iclmsr.data.archives import open_tar
 from iclmsr.data.draw import Draw
+from iclmsr.data.feed import feed_of
 from iclmsr.data.folder import read_images
 from iclmsr.data.listing import FOLDERS, Rules, list_folder, top
-from iclmsr.data.sources import DataConfig, load
-from iclmsr.data.trees import open_tree
+from iclmsr.data.sources import DataConfig, load, open_split
+from iclmsr.data.trees import Archive, open_tree
 from iclmsr.errors import IclmsrError
 
 GENERATOR = np.random.default_rng(0)
@@ -89,7 +91,8 @@ def test_archives_without_splits_or_classes(tmp_path, name):
     one = {"cat/0.png": png(), "cat/1.png": png()}
     assert read(pack(tmp_path / name, one)).classes == ("cat",)
     assert read(pack(tmp_path / name, one), labels=False).labels.tolist() == [-1, -1]
-    assert read(pack(tmp_path / name, {"0.png": png(), **classes})).classes == ("cat", "dog")
+    with pytest.warns(UserWarning, match="^1 images lie beside the class folders and are not .*"):
+        assert read(pack(tmp_path / name, {"0.png": png(), **classes})).classes == ("cat", "dog")
 
 
 @FORMATS
@@ -142,16 +145,82 @@ def test_draw_and_corrupt_files(tmp_path, name):
     assert found.skipped == (f"{path}/{bad}",)
 
 
-def test_the_last_of_two_members_of_one_name_counts(tmp_path):
-    old, new = png(), png()
-    path = tmp_path / "set.tar"
-    with tarfile.open(path, "w") as archive:
-        for content in (old, new):
-            member = tarfile.TarInfo("a/0.png")
+def pack_in_order(path, files, method=zipfile.ZIP_DEFLATED):
+    """An archive of pairs of name and content, of which several may have one name."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", method) as archive, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate name")
+            for name, content in files:
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    expected = read(unpack(tmp_path / "folder", {"a/0.png": new}))
-    assert read(path).fingerprint() == expected.fingerprint()
+    return path
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@FORMATS
+def test_the_last_of_several_members_of_one_name_counts(tmp_path, name, method):
+    new, other = png(), png()
+    files = [("a/0.png", b"damaged"), ("a/1.png", other), ("a/0.png", png()), ("a/0.png", new)]
+    tree = open_tree(pack_in_order(tmp_path / name, files, method))
+    assert sorted(tree.contents(["a/0.png", "a/1.png", "a/2.png"])) == [
+        ("a/0.png", new),
+        ("a/1.png", other),
+    ]
+    assert dict(tree.below("a").contents(["0.png"])) == {"0.png": new}
+    expected = read(unpack(tmp_path / "folder", {"a/0.png": new, "a/1.png": other}))
+    assert read(tmp_path / name).fingerprint() == expected.fingerprint()
+
+
+@FORMATS
+@pytest.mark.parametrize("prefix", ["", "set/"])
+def test_an_archive_is_listed_in_the_order_of_its_folder(tmp_path, name, prefix):
+    classes = ["tree-frog", "tree", "tree frog", "tree.frog", "tree0", "Tree"]
+    names = [f"train/{one}/{file}.png" for one in classes for file in ("b", "a", "sub/c")]
+    names += ["train/z.png", "train-more/tree/0.png"]
+    files = dict.fromkeys(names, b"")
+    folder = open_tree(unpack(tmp_path / "folder", files))
+    archive = top(open_tree(pack(tmp_path / name, files, prefix)))
+    for inside in ("", "train", "train/tree", "train/tree/sub", "nowhere"):
+        where = inside if (folder.place / inside).is_dir() else "train/tree/sub"
+        assert archive.folders(where) == folder.folders(where)
+        assert archive.files(where) == folder.files(where)
+        assert archive.files_in(where) == folder.files_in(where)
+    assert (
+        archive.folders("nowhere") == archive.files("nowhere") == archive.files_in("nowhere") == []
+    )
+
+
+class Path(str):
+    """Counts how often one of them is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __lt__(self, other):
+        Path.looks += 1
+        return super().__lt__(other)
+
+    def __getitem__(self, key):
+        Path.looks += 1
+        return super().__getitem__(key)
+
+    def startswith(self, *arguments):
+        Path.looks += 1
+        return super().startswith(*arguments)
+
+
+def test_listing_an_archive_takes_no_look_at_every_path_for_every_class(tmp_path):
+    classes = [f"train/{number}" for number in range(300)]
+    paths = [Path(f"{name}/{number}.png") for name in classes for number in range(2)]
+    archive = Archive(tmp_path / "set.tar", open_tar, lambda _: ((path, None) for path in paths))
+    Path.looks = 0
+    assert [len(archive.files(name)) for name in classes] == [2] * len(classes)
+    assert Path.looks < 50 * len(classes)
 
 
 def test_names_that_are_not_utf_8(tmp_path):
@@ -221,7 +290,10 @@ def test_damaged_archives(tmp_path, name):
     second = content.index(b"train/b/0.png") if name in ("set.tar", "set.zip") else 60
     content[second + 1 : second + 40] = bytes(39)
     path.write_bytes(content)
-    fails(rf"{path}: truncated or corrupt archive \([^\n]+\): found .*; download it again", path)
+    if name == "set.zip":  # which has a checksum for each file
+        fails(rf"{path}/train/b/0\.png does not decode \(OSError: damaged in the arch.*", path)
+    else:
+        fails(rf"{path}: truncated or corrupt archive \([^\n]+\): found .*; download.*", path)
     path.write_text("<html>404</html>")
     fails(rf"{path}: truncated or corrupt archive \([^\n]+\): found 16 bytes; download.*", path)
 
@@ -232,6 +304,36 @@ def test_a_damaged_header_is_not_the_end(tmp_path):
     content[content.index(b"a/1.png")] ^= 1  # the header's checksum is wrong now
     path.write_bytes(content)
     fails(rf"{path}: truncated or corrupt archive \(ReadError: no end-of-archive mark\).*", path)
+
+
+def test_a_wrong_checksum_in_a_zip_is_one_file_s_damage_in_memory_and_on_disk(tmp_path):
+    files = {name: png() for name in NAMES}
+    path = pack(tmp_path / "set.zip", files)
+    content = bytearray(path.read_bytes())
+    content[content.index(files["train/a/0.png"]) + 60] ^= 1
+    path.write_bytes(content)
+    why = rf"{path}/train/a/0\.png does not decode \(OSError: damaged in the archive: .* wrong\)"
+    fails(f"{why}: mend it, or .*", path)
+    assert read(path, on_corrupt="skip").skipped == (f"{path}/train/a/0.png",)
+    config = DataConfig("folder", path, SIZE, on_corrupt="skip", resident="disk")
+    images = open_split(config, "train")
+    with pytest.warns(UserWarning, match=why), feed_of(images, torch.device("cpu"), 0) as feed:
+        feed.fetch(torch.arange(3))
+
+
+@pytest.mark.parametrize("kind", ["folder", "a.tar", "a.tar.gz", "a.zip", "stored.zip", "bz2.zip"])
+def test_files_too_large_for_an_image_are_not_read(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("iclmsr.data.single.LARGEST", 1000)
+    files = {"a/0.png": bytes(1001), "a/1.png": bytes(1000)}
+    methods = {"stored.zip": zipfile.ZIP_STORED, "bz2.zip": zipfile.ZIP_BZIP2}
+    tree = open_tree(
+        unpack(tmp_path / kind, files)
+        if kind == "folder"
+        else pack_in_order(tmp_path / kind, files.items(), methods.get(kind, zipfile.ZIP_DEFLATED))
+    )
+    found = dict(tree.contents(files))
+    assert str(found["a/0.png"]) == "1,001 bytes are too many for an image"
+    assert found["a/1.png"] == bytes(1000)
 
 
 def test_encrypted_zip(tmp_path):
@@ -322,9 +424,9 @@ def test_backslashes_of_windows_part_folders(tmp_path):
 def test_members_are_read_one_after_the_other(tmp_path):
     files = {"a/0.png": b"zero", "a/1.png": b"one"}
     with open_tar(pack(tmp_path / "set.tar.gz", files)) as members:
-        assert [(name, start().read()) for name, start in members] == [
-            ("a/1.png", b"one"),
-            ("a/0.png", b"zero"),
+        assert [(name, size, start().read()) for name, size, start in members] == [
+            ("a/1.png", 3, b"one"),
+            ("a/0.png", 4, b"zero"),
         ]
 
 

@@ -165,6 +165,28 @@ def test_a_limit_reads_the_files_where_some_were_left_out(data, readings):
     assert len(readings) == 1
 
 
+def test_a_set_read_without_its_folder_of_masks_is_not_one_read_with_it(tmp_path):
+    root = tmp_path / "set"
+    names = [f"{name}/{number}.png" for name in ("ant", "bee") for number in (0, 1)]
+    draw_images(root, *names)
+    draw_images(root / "outlines", *names, mode="L")
+    shutil.copytree(root / "outlines", tmp_path / "outlines")
+    inside = DataConfig(source="folder", root=root, image_size=12, masks=root / "outlines")
+    outside = replace(inside, masks=tmp_path / "outlines")
+    assert prepare(inside, "train").classes == ("ant", "bee")
+    with pytest.raises(IclmsrError, match="outlines/ant/0.png has no mask"):  # it is a class now
+        prepare(outside, "train")
+
+
+def test_how_masks_in_usual_places_are_read_makes_no_difference(data, tmp_path):
+    places = [data.root, data.root / "masks", tmp_path / "masks", data.root / "outlines"]
+    paths = [sources.cache_path(replace(data, masks=place), "train") for place in places]
+    usual = {path.name.rpartition("-")[0] for path in paths[:3]}
+    assert len(set(paths)) == 4
+    assert len(usual) == 1
+    assert paths[3].name.rpartition("-")[0] not in usual
+
+
 def test_masks_and_class_lists_are_prepared_too(data, tmp_path, readings):
     names = [f"train/{name}/{number}.png" for name in ("ant", "bee", "cat") for number in (0, 1)]
     draw_images(tmp_path / "masks", *names, mode="L")

@@ -314,7 +314,15 @@ def test_images_that_no_split_reads(root):
         "2 images lie beside the class folders and are not read: stray.png, train/stray.png"
         in (found["notes"])
     )
-    assert looked(root, masks=None, limit=4)["unused"] == []
+    assert sum("beside the class folders" in note for note in found["notes"]) == 1
+    limited = looked(root, masks=None, limit=4)
+    assert limited["unused"] == []
+    assert "1 images lie beside the class folders and are not read: stray.png" in limited["notes"]
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    write(tmp_path, "aeroplane/0.png", "bicycle/0.png", "train/0.png")
+    one(looked(tmp_path)["problems"], "train has images but no classes", "aeroplane, bicycle")
 
 
 def test_files_that_are_not_called_like_images(root):

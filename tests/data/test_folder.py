@@ -137,7 +137,8 @@ def test_images_without_classes(tmp_path):
     assert found.labels.tolist() == [-1, -1]
     assert found.labels.dtype == torch.int64
     assert found.classes == ()
-    make(tmp_path, "test/0.png")
+    make(tmp_path / "set", "test/0.png")
+    tmp_path /= "set"
     message = f"{tmp_path}/test has images but no classes: move them to {tmp_path}/test/CLASS/"
     fails(message, tmp_path, "test")
 
@@ -363,6 +364,21 @@ def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatc
     found = read(tmp_path, on_corrupt="skip")
     assert torch.equal(found.images, stack(written))
     assert found.skipped == (f"{tmp_path}/a/0.png",)
+
+
+@pytest.mark.parametrize("size", [10**7, 10**10])  # no memory of that size, no address
+@pytest.mark.parametrize(("masks", "planes"), [(None, 3), ("masks", 4)])
+def test_images_that_do_not_fit_into_memory(tmp_path, size, masks, planes):
+    make(tmp_path / "set", "a/0.png", "a/1.png")
+    make(tmp_path / "masks", "a/0.png", "a/1.png")
+    fails(
+        f"{tmp_path}/set: 2 images of {size} x {size} pixels need {2 * planes * size**2:,} bytes "
+        "of memory, more than there is: pass a smaller --data.image-size, or --data.resident disk "
+        "to pretrain on them from their files",
+        tmp_path / "set",
+        size=size,
+        masks=masks and tmp_path / masks,
+    )
 
 
 def test_class_that_loses_all_its_images(tmp_path):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from iclmsr.data.listing import FOLDERS, Rules, list_folder
+from iclmsr.data.shard_plan import listings_of
 from iclmsr.data.trees import Folder, open_tree
 from iclmsr.errors import IclmsrError
 
@@ -17,6 +18,10 @@ def make(root, *paths):
 
 def listed(root, split="train", **rules):
     return list_folder(open_tree(root), split, Rules(FOLDERS, **rules))
+
+
+def pack(root):
+    return listings_of(open_tree(root), Rules(FOLDERS))
 
 
 def fails(message, *arguments, **rules):
@@ -105,6 +110,83 @@ def test_split_folders_that_are_not_in_lower_case(tmp_path, folders, wrong, labe
     )
 
 
+@pytest.mark.parametrize(
+    ("folders", "wrong", "known"),
+    [
+        (("testing", "training"), "testing", "test"),
+        (("Training",), "Training", "train"),
+        (("Testing", "masks", "train"), "Testing", "test"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_split_folders_by_other_names(tmp_path, folders, wrong, known, split):
+    make(tmp_path, *(f"{folder}/{name}/0.png" for folder in folders for name in ("cat", "dog")))
+    fails(
+        f"{tmp_path}/{wrong} is no split: call it {known}, or move a class of that name to "
+        f"{tmp_path}/train/{wrong}/, and all others with it",
+        *(tmp_path, split),
+    )
+    make(tmp_path / "other", *(f"{name}/0.png" for name in ("training", "cooking")))
+    assert listed(tmp_path / "other").classes == ("cooking", "training")
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_folder_of_masks_that_is_not_in_lower_case(tmp_path, labels):
+    make(tmp_path, "cat/0.png", "dog/0.png", "Masks/cat/0.png", "Masks/dog/0.png")
+    fails(
+        f"{tmp_path}/Masks holds no masks, as its name is not in lower case: call it masks, or "
+        f"move a class of that name to {tmp_path}/train/Masks/, and all others with it",
+        tmp_path,
+        labels=labels,
+    )
+    assert len(listed(tmp_path, labels=labels, apart=("masks", "Masks")).files) == 2
+    make(tmp_path / "sorted" / "train", "Masks/0.png", "cat/0.png")
+    assert listed(tmp_path / "sorted", labels=labels).files[0] == "train/Masks/0.png"
+
+
+@pytest.mark.parametrize("read", [listed, pack], ids=["read", "pack"])
+def test_a_class_that_is_called_train(tmp_path, read):
+    make(tmp_path, *(f"{name}/0.png" for name in ("aeroplane", "bicycle", "train", "masks")))
+    with pytest.raises(IclmsrError) as raised:
+        read(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}/train has images but no classes, and beside it there are images in aeroplane, "
+        f"bicycle: if these are classes, move a class of that name to {tmp_path}/train/train/, "
+        "and all others with it; if not, move them elsewhere"
+    )
+    fails(".*/train has images but no classes, and beside it .*", tmp_path, labels=False)
+
+
+def test_a_split_without_classes_beside_what_is_none(tmp_path):
+    make(tmp_path, "train/0.png", "test/0.png", "val/0.png", "masks/train/0.png", "notes/0.txt")
+    make(tmp_path, "outlines/train/0.png")
+    for labels in (True, False):
+        found = listed(tmp_path, labels=labels, apart=("masks", "outlines"))
+        assert found.files == ("train/0.png",)
+    make(tmp_path, "train/cat/0.png", "more/0.png")
+    assert listed(tmp_path, "test", labels=False).files == ("test/0.png",)
+
+
+def loose(root, split="train", **rules):
+    """The one warning that is given."""
+    with pytest.warns(UserWarning, match="beside") as caught:
+        listed(root, split, **rules)
+    (warning,) = caught
+    return str(warning.message)
+
+
+def test_images_beside_folders_that_are_read(animals, tmp_path):
+    words = "images lie beside the class folders and are not read"
+    make(animals, "train/1.png", "train/0.JPG", "train/readme.txt", "train/.hidden.png")
+    assert loose(animals) == f"2 {words}: train/0.JPG, train/1.png"
+    assert listed(animals, labels=False).files[0] == "train/0.JPG"
+    make(tmp_path / "flat", *(f"{number}.png" for number in range(7)), "thumbs/0.png")
+    assert loose(tmp_path / "flat") == f"7 {words}: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"
+    (tmp_path / "flat" / "thumbs").rename(tmp_path / "flat" / "train")
+    for labels in (True, False):
+        assert loose(tmp_path / "flat", labels=labels).startswith(f"7 {words}: 0.png, ")
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_class_list(animals, tmp_path, split):
     path = tmp_path / "list.txt"
@@ -119,12 +201,19 @@ def test_class_list_with_unknown_names(animals, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("cat\nunicorn\nyeti\n")
     fails(
-        f"data.class-list {path} names classes that are not in {animals}/train: unicorn, yeti",
+        f"data.class-list {path} names classes, one a line, that are not in {animals}/train: "
+        "unicorn, yeti: choose from cat, dog, tree frog",
         animals,
         class_list=path,
     )
     path.write_text("\n".join(f"n{number}" for number in range(9)))
-    fails(r".*: n0, n1, n2, n3, n4 and 4 more", animals, class_list=path)
+    fails(r".*: n0, n1, n2, n3, n4 and 4 more: choose from .*", animals, class_list=path)
+    for text in ("Cat", "cat,dog", "cot cat"):
+        path.write_text(text)
+        fails(rf".*/train: {text.split()[0]}: did you mean .*'cat'.*", animals, class_list=path)
+    path.write_text("x\n")
+    make(animals, *(f"train/{number}/0.png" for number in range(9)))
+    fails(".*/train: x: choose from 0, 1, 2, 3, 4 and 7 more", animals, class_list=path)
     path.write_text("# nothing\n")
     fails(f"data.class-list {path} names no class: write one a line", animals, class_list=path)
     fails(
@@ -141,7 +230,9 @@ def test_listed_classes_that_only_the_training_images_have(animals, tmp_path):
     assert listed(animals, "test", class_list=path).classes == ("cat", "dog")
     path.write_text("cat\nonly\n")
     fails(
-        f".* names classes that are not in {animals}/test: only", animals, "test", class_list=path
+        f".* names classes, one a line, that are not in {animals}/test: only: choose from .*",
+        *(animals, "test"),
+        class_list=path,
     )
 
 

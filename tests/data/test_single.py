@@ -2,6 +2,7 @@
 import io
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -85,3 +86,19 @@ def test_why_a_file_cannot_be_read(tmp_path):
     assert "damaged in the archive" in str(zipped())
     packed.unlink()
     assert isinstance(zipped(), FileNotFoundError)
+
+
+def test_no_more_of_a_zip_is_inflated_than_it_says(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.png", bytes(20_000_000))
+    reader = open_tree(path).reader("0.png")
+    assert len(reader()) == 20_000_000
+    tracemalloc.start()
+    try:
+        forged = reader._replace(size=100)()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "damaged in the archive: its CRC-32 is wrong" in str(forged)
+    assert peak < 1_000_000

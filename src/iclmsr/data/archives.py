@@ -30,7 +30,7 @@ DAMAGE = (
     NotImplementedError,  # of zipfile: flags and versions that it does not know
     UnicodeDecodeError,  # of zipfile: a name that is marked as UTF-8
 )
-Members = Iterator[tuple[str, Callable[[], IO[bytes]]]]
+Members = Iterator[tuple[str, int, Callable[[], IO[bytes]]]]
 Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
 
@@ -100,7 +100,7 @@ def open_official(
     check_md5(place, official)
     wanted = {f"{official.folder}/{name}": name for name in names}
     with open_tar(place, official) as members:
-        yield ((wanted[path], start()) for path, start in members if path in wanted)
+        yield ((wanted[path], start()) for path, _, start in members if path in wanted)
 
 
 def _open_each(folder: Path, names: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
@@ -132,14 +132,14 @@ def open_tar(place: Path, official: Official | None = None) -> Iterator[Members]
         official: What it should be, for messages.
 
     Returns:
-        Path and opener of one file after the other; read it before asking for the next.
+        Path, bytes and opener of one file after another; read it before asking for the next.
 
     Raises:
         IclmsrError: It is truncated or damaged, or holds a link or a path that leads out of it.
     """
     with _opened_tar(place, official) as (archive, stream):
         files = regular(place, archive, stream)
-        yield ((name, partial(_stream, archive, member)) for name, member in files)
+        yield ((name, one.size, partial(_stream, archive, one)) for name, one in files)
 
 
 def index_tar(place: Path) -> Index:
@@ -312,5 +312,5 @@ def _first_folder(place: Path) -> str:
     if kind_by_name(place) not in TAR_SUFFIXES:
         return ""
     with open_tar(place) as members:
-        tops = (name.partition("/") for name, _ in members if not name.startswith("."))
+        tops = (name.partition("/") for name, *_ in members if not name.startswith("."))
         return next((folder for folder, slash, _ in tops if slash), "")

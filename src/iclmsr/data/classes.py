@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclmsr.data.names import printable
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import IclmsrError, nearest
 
 SHOWN = 5
 
@@ -72,8 +72,10 @@ def choose(found: Sequence[str], class_list: Path | None, place: str) -> tuple[s
     wanted = {line if line in found else line.split()[0] for line in lines}
     unknown = wanted.difference(found)
     if unknown:
+        advice = nearest(min(unknown), map(printable, found), most=SHOWN)
         raise IclmsrError(
-            f"data.class-list {class_list} names classes that are not in {place}: {shown(unknown)}"
+            f"data.class-list {class_list} names classes, one a line, that are not in {place}: "
+            f"{shown(unknown)}: {advice}"
         )
     return tuple(name for name in found if name in wanted)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
 from iclmsr.data.hugging_face import Columns
+from iclmsr.data.listing import LOOSE
 from iclmsr.data.names import printable
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
@@ -99,7 +100,7 @@ class Findings:
 
     def _notes(self) -> Iterator[str]:
         """As above."""
-        yield from self.remarks
+        yield from (one for one in self.remarks if not self.loose or LOOSE not in one)
         if not self.has_test:
             yield "no test images: an encoder can be pretrained, but not evaluated"
         for name, split in self.splits.items():
@@ -107,10 +108,7 @@ class Findings:
             if declared:
                 yield f"there are no {name} images of: {shown(declared)}"
         if self.loose:
-            yield (
-                f"{len(self.loose):,} images lie beside the class folders and are not read: "
-                f"{shown(self.loose)}"
-            )
+            yield f"{len(self.loose):,} {LOOSE}: {shown(self.loose)}"
         if self.unused:
             yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
         if self.passed:

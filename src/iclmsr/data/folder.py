@@ -44,7 +44,8 @@ def read_images(
         decoder: Of JPEGs, on the processor.
 
     Raises:
-        IclmsrError: An image or a mask does not decode, or too few images are left.
+        IclmsrError: An image or a mask does not decode, too few images are left, or they do not
+            fit into memory.
     """
     order = draw.order(len(listing.files))
     count, strict = draw.limit or len(order), on_corrupt == "error"
@@ -124,9 +125,17 @@ class _Files:
         decoder: Decoder,
     ) -> None:
         self.listing, self.tree, self.strict, self.decoder = listing, masks, strict, decoder
-        self.images = np.empty((rows, 3, size, size), np.uint8)
-        self.masks = None if masks is None else np.empty((rows, size, size), np.bool_)
         self.failed: set[int] = set()
+        try:
+            self.images = np.empty((rows, 3, size, size), np.uint8)
+            self.masks = None if masks is None else np.empty((rows, size, size), np.bool_)
+        except (MemoryError, ValueError) as error:  # the latter of more than can be addressed
+            needed = (3 if masks is None else 4) * rows * size**2
+            raise IclmsrError(
+                f"{listing.tree.where('')}: {rows:,} images of {size} x {size} pixels need "
+                f"{needed:,} bytes of memory, more than there is: pass a smaller "
+                "--data.image-size, or --data.resident disk to pretrain on them from their files"
+            ) from error
 
     def read(self, rows: dict[int, int]) -> None:
         """Reads the files whose indices are the keys into the rows that are the values."""

@@ -51,9 +51,9 @@ class Files(NamedTuple):
     def others(self) -> tuple[str, ...]:
         """Splits beside train and test: folders with the same classes as train, sorted."""
         folders = self.tree.folders()
-        if "train" not in folders:
+        classes = self._folders("train") if "train" in folders else []
+        if not classes and (self.rules.labels or "train" not in folders):
             return ()
-        classes = self._folders("train")
         return tuple(
             name
             for name in folders

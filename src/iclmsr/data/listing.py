@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which image files belong to a split, and what their classes are."""
 
-from collections.abc import Mapping
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 from iclmsr.data.backgrounds import Backgrounds
 from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.names import printable
+from iclmsr.data.rules import CALLED, FOLDERS, MASKS, SPLITS, SUFFIXES, Rules
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
-SUFFIXES = tuple(
-    ".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2".split()  # noqa: SIM905
-)
-MASKS = "masks"
-"""The folder beside splits or classes that holds masks; nothing in it is an image."""
-FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-SPLITS = {name for names in FOLDERS.values() for name in names}
+__all__ = [
+    "FOLDERS",
+    "LOOSE",
+    "MASKS",
+    "SUFFIXES",
+    "Listing",
+    "Rules",
+    "check_case",
+    "check_sorted",
+    "classes_of",
+    "images_in",
+    "list_classes",
+    "list_folder",
+    "top",
+]
+
+LOOSE = "images lie beside the class folders and are not read"
 
 
 @dataclass(frozen=True)
@@ -37,31 +47,6 @@ class Listing:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     backgrounds: Backgrounds | None = None
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How folders are read.
-
-    Attributes:
-        folders: Names that a split's folder may have; the first one that is there counts.
-        labels: Whether the folders in it are classes; if not, no image has a label.
-        class_list: The text file that names the classes to use; None uses all.
-        apart: Folders in the tree that hold no images, but masks.
-    """
-
-    folders: Mapping[str, tuple[str, ...]]
-    labels: bool = True
-    class_list: Path | None = None
-    apart: tuple[str, ...] = (MASKS,)
-
-    def sets_apart(self, name: str) -> bool:
-        """Whether a file is a mask.
-
-        >>> Rules({}).sets_apart("masks/a/0.png"), Rules({}).sets_apart("train/masks/0.png")
-        (True, False)
-        """
-        return name.startswith(tuple(f"{folder}/" for folder in self.apart))
 
 
 def top(tree: Tree) -> Tree:
@@ -103,10 +88,14 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
         rules: How to read it.
 
     Raises:
-        IclmsrError: A folder is missing or empty, or has other classes than the training images.
+        IclmsrError: A folder is missing or empty, or has other classes than the training images;
+            or it is not clear whether it is a split or a class.
     """
     folder = _split_folder(tree, split, rules)
+    if folder:
+        _warn_of_loose(tree, "")
     if not rules.labels:
+        _check_train(tree, folder, rules)
         files = images_in(tree, folder, rules)
         return Listing(tree, files, (-1,) * len(files), ())
     classes = classes_of(tree, folder, rules)
@@ -137,6 +126,7 @@ def list_classes(tree: Tree, folder: str, classes: tuple[str, ...], rules: Rules
     if empty:
         several = f"{len(empty):,} classes of {tree.where(folder)}: {shown(empty)}"
         raise _no_images(tree.where(_join(folder, empty[0])) if len(empty) == 1 else several)
+    _warn_of_loose(tree, folder)
     labels = tuple(label for label, group in enumerate(groups) for _ in group)
     return Listing(tree, tuple(path for group in groups for path in group), labels, classes)
 
@@ -145,8 +135,10 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     """The class folders in a split's folder, sorted, or those of them that the list names.
 
     Raises:
-        IclmsrError: The list cannot be read, or names a class that is not there.
+        IclmsrError: The list cannot be read, or names a class that is not there; or there is
+            none in a folder ``train`` that may be a class itself.
     """
+    _check_train(tree, folder, rules)
     found = [name for name in tree.folders(folder) if _join(folder, name) not in rules.apart]
     return choose(found, rules.class_list, tree.where(folder))
 
@@ -174,30 +166,63 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
 
 
 def check_case(tree: Tree, folders: list[str]) -> None:
-    """Raises where a folder is called like that of a split, but for upper case."""
-    if not {name.lower() for name in folders} <= {*SPLITS, MASKS}:
+    """Raises where a folder is called almost like that of a split, and none is a class."""
+    meant = {name: CALLED.get(name.lower(), name.lower()) for name in folders}
+    if not set(meant.values()) <= {*SPLITS, MASKS}:
         return  # a class may be called Train
-    for name in folders:
-        known = name.lower()
+    for name, known in meant.items():
         if known in SPLITS and name != known:
+            why = ", as its name is not in lower case" if name.lower() == known else ""
             raise IclmsrError(
-                f"{tree.where(name)} is no split, as its name is not in lower case: call it "
-                f"{known}, or move a class of that name to {tree.where('train')}/{name}/, and all "
-                "others with it"
+                f"{tree.where(name)} is no split{why}: call it {known}, or {_as_class(tree, name)}"
             )
 
 
 def _check_masks(tree: Tree, rules: Rules) -> None:
     """Raises where a folder beside classes is called like that of the masks and is a class."""
-    if MASKS not in tree.folders() or MASKS not in rules.apart:
+    if MASKS not in rules.apart:
         return
-    for name in tree.files(MASKS):
+    for name in tree.folders():
+        if name.lower() == MASKS and name not in rules.apart:
+            raise IclmsrError(
+                f"{tree.where(name)} holds no masks, as its name is not in lower case: call it "
+                f"{MASKS}, or {_as_class(tree, name)}"
+            )
+    for name in tree.files(MASKS) if MASKS in tree.folders() else []:
         if name.lower().endswith(SUFFIXES[1:]):
             raise IclmsrError(
                 f"{tree.where(name)} is no PNG, but the folder {MASKS} beside classes holds masks "
-                f"as PNG files: move a class of that name to {tree.where('train')}/{MASKS}/, and "
-                "all others with it"
+                f"as PNG files: {_as_class(tree, MASKS)}"
             )
+
+
+def _check_train(tree: Tree, folder: str, rules: Rules) -> None:
+    """Raises where ``train`` holds images and no classes, and may be a class beside others."""
+    if folder != "train" or tree.folders(folder):
+        return
+    others = [name for name in tree.folders() if name not in SPLITS]
+    beside = [name for name in others if _images_in(tree, name, rules)]
+    if beside:
+        raise IclmsrError(
+            f"{tree.where(folder)} has images but no classes, and beside it there are images in "
+            f"{shown(beside)}: if these are classes, {_as_class(tree, folder)}; if not, move them "
+            "elsewhere"
+        )
+
+
+def _as_class(tree: Tree, name: str) -> str:
+    """What to do about a class whose name says that it is none, in words that end a message."""
+    return (
+        f"move a class of that name to {tree.where('train')}/{printable(name)}/, and all others "
+        "with it"
+    )
+
+
+def _warn_of_loose(tree: Tree, folder: str) -> None:
+    """Says which images beside folders that are read are not."""
+    loose = [name for name in tree.files_in(folder) if name.lower().endswith(SUFFIXES)]
+    if loose:
+        warnings.warn(f"{len(loose):,} {LOOSE}: {shown(loose)}", stacklevel=3)
 
 
 def _check_classes(

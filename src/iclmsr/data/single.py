@@ -10,8 +10,12 @@ from typing import NamedTuple, Protocol
 
 Content = bytes | OSError
 """What reading a file gave."""
+LARGEST = 2**30
+"""Bytes that a file may have; one of more is not read at all."""
 LOCAL_HEADER = 30
 """Bytes before the name in a zip archive's entry."""
+UNREADABLE = 0x60
+"""Flags of a zip archive's entry whose data are patches, or encrypted."""
 
 
 class Reader(Protocol):
@@ -34,9 +38,10 @@ class Plain(NamedTuple):
         """The file, or why it cannot be read."""
         try:
             with open(self.path, "rb", buffering=0, opener=_at_once) as file:  # half a Path's time
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
                     return OSError("not a plain file")
-                return file.read()
+                return too_large(status.st_size) or file.read()
         except OSError as error:
             return error
 
@@ -84,14 +89,15 @@ class Zipped(NamedTuple):
     @classmethod
     def of(cls, path: str, info: zipfile.ZipInfo) -> "Zipped | None":
         """The entry that the archive's directory describes; None for exotic compression."""
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if not plain or info.flag_bits & UNREADABLE:
             return None
         sizes = (info.header_offset, info.compress_size, info.file_size)
         return cls(path, *sizes, info.compress_type, info.CRC)
 
     def __call__(self) -> Content:
         """The file, or why it cannot be read: a wrong CRC-32 is such a reason."""
-        before = _slice(self.path, self.header, LOCAL_HEADER)
+        before = too_large(self.size) or _slice(self.path, self.header, LOCAL_HEADER)
         if isinstance(before, OSError):
             return before
         name, extra = struct.unpack("<HH", before[-4:])
@@ -100,12 +106,22 @@ class Zipped(NamedTuple):
             return content
         try:
             if self.method == zipfile.ZIP_DEFLATED:
-                content = zlib.decompress(content, -zlib.MAX_WBITS, self.size)
+                inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+                content = inflate.decompress(content, self.size + 1)  # no more than would be wrong
         except zlib.error as error:
             return OSError(f"damaged in the archive: {error}")
         if len(content) != self.size or zlib.crc32(content) != self.crc:
             return OSError("damaged in the archive: its CRC-32 is wrong")
         return content
+
+
+def too_large(size: int) -> OSError | None:
+    """Why a file of so many bytes is not read; None if it may be.
+
+    >>> too_large(2**30), too_large(2**30 + 1)
+    (None, OSError('1,073,741,825 bytes are too many for an image'))
+    """
+    return OSError(f"{size:,} bytes are too many for an image") if size > LARGEST else None
 
 
 def _at_once(path: str, flags: int) -> int:
@@ -115,6 +131,8 @@ def _at_once(path: str, flags: int) -> int:
 
 def _slice(path: str, start: int, size: int) -> Content:
     """A file's bytes from ``start`` on."""
+    if error := too_large(size):
+        return error
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - half the time
             file.seek(start)

@@ -14,6 +14,7 @@ from iclmsr.data.draw import Draw
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.hugging_face import fingerprint
 from iclmsr.data.images import ImageSet
+from iclmsr.data.listing import MASKS
 from iclmsr.data.names import at_home, printable
 from iclmsr.data.origins import content, stamp
 from iclmsr.data.places import kind_of, place_of, root_of
@@ -199,8 +200,16 @@ def cache_path(config: DataConfig, split: str) -> Path:
     columns = (config.image_column, config.label_column, config.mask_column)
     how = (config.labels, config.on_corrupt, config.decoder)
     there = [path is not None for path in paths]
-    settings = (config.source, config.image_size, *how, *columns, *there)
+    settings = (config.source, config.image_size, *how, *columns, *there, *_apart(*paths[:2]))
     return cache.path_for(f"{kind_of(config.source)}-{split}", paths, settings)
+
+
+def _apart(root: str | None, masks: str | None) -> tuple[str, ...]:
+    """The folder of masks in the data set whose name does not say so; none in most."""
+    if root is None or masks is None or not Path(masks).is_relative_to(root):
+        return ()
+    inside = Path(masks).relative_to(root).as_posix()
+    return () if inside in (".", MASKS) else (inside,)
 
 
 def _stamp(config: DataConfig) -> str:

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files by their path, in a folder or in an archive."""
 
+import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from iclmsr.data.archives import Index, Members, index_tar, open_tar
 from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_name
 from iclmsr.data.names import printable
-from iclmsr.data.single import Content, Plain, Reader
+from iclmsr.data.single import Content, Plain, Reader, too_large
 from iclmsr.data.zips import index_zip, open_zip
 from iclmsr.errors import IclmsrError
 
 __all__ = ["Archive", "Content", "Folder", "Tree", "open_tree"]
 
+AFTER_SLASH = "0"
+"""The character that follows the slash."""
 SHARD_CACHE = 32.0
 """GiB of the disk that shards from a URL may take, unless said otherwise."""
 Opener = Callable[[Path], AbstractContextManager[Members]]
@@ -43,6 +48,11 @@ class Tree(ABC):
     @abstractmethod
     def files(self, folder: str = "") -> list[str]:
         """Paths from the root of all files at any depth below ``folder``, sorted."""
+
+    def files_in(self, folder: str = "") -> list[str]:
+        """Paths from the root of the files that lie in ``folder`` itself, sorted."""
+        start = len(folder) + 1 if folder else 0
+        return [name for name in self.files(folder) if "/" not in name[start:]]
 
     def holds(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -97,6 +107,11 @@ class Folder(Tree):
         above += [self._identity("/".join(parts[:depth])) for depth in range(1, len(parts))]
         return sorted(self._walk(folder, above if folder else []))
 
+    def files_in(self, folder: str = "") -> list[str]:
+        """Paths of the files in it; no other folder is listed."""
+        prefix = f"{folder}/" if folder else ""
+        return sorted(prefix + name for name in self._entries(folder)[1])
+
     def holds(self, name: str) -> bool:
         """Whether there is such a file; no folder is listed."""
         return (self.place / name).is_file()
@@ -147,53 +162,61 @@ class Folder(Tree):
 
 
 class Archive(Tree):
-    """Files in an archive, read from front to back at every call of :meth:`contents`.
+    """Files in an archive, in memory; of two members of one name, the last one counts.
 
     Args:
         path: The archive.
         members: Opens it.
         index: Lists its files and where they lie, and its folders.
-        top: The folder in it that serves as root.
-        names: Paths in the archive of all that ``index`` lists and where it lies, if known.
+
+    Attributes:
+        names: Paths in the archive of all that ``index`` lists, and where it lies, if known.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        members: Opener,
-        index: Callable[[Path], Index],
-        top: str = "",
-        names: Mapping[str, Reader | None] | None = None,
-    ) -> None:
-        self.path, self.members, self.index = path, members, index
-        self.place, self.prefix = path / top, f"{top}/" if top else ""
-        if names is None:
-            names = {name: at for name, at in index(path) if not _hidden(name)}
-        self.names = names
+    def __init__(self, path: Path, members: Opener, index: Callable[[Path], Index]) -> None:
+        self.path, self.members = path, members
+        self.place, self.prefix = path, ""
+        self.names: dict[str, Reader | None] = {}
+        self._replaced = Counter[str]()  # how often another member of its name came later
+        for name, at in index(path):
+            if not _hidden(name):
+                self._replaced.update([name] if name in self.names else [])
+                self.names[name] = at
+        self._sorted = sorted(self.names)
 
     def below(self, folder: str) -> "Archive":
         """The archive as seen from a folder in it."""
-        return Archive(self.path, self.members, self.index, self.prefix + folder, self.names)
+        tree = copy.copy(self)
+        tree.place, tree.prefix = self.place / folder, f"{self.prefix}{folder}/"
+        return tree
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders that have files or are entries of the archive."""
         start = self._start(folder)
-        inside = (name[len(start) :].split("/", 1) for name in self.names if name.startswith(start))
+        inside = (name[len(start) :].split("/", 1) for name in self._inside(start))
         return sorted({parts[0] for parts in inside if len(parts) == 2})
 
     def files(self, folder: str = "") -> list[str]:
         """Paths of all files below."""
-        start, cut = self._start(folder), len(self.prefix)
-        files = (name for name in self.names if not name.endswith("/"))
-        return sorted(name[cut:] for name in files if name.startswith(start))
+        cut, inside = len(self.prefix), self._inside(self._start(folder))
+        return [name[cut:] for name in inside if not name.endswith("/")]
 
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, Content]]:
-        """Each file of ``names``, in the archive's order; twice, if it is there twice."""
+        """Each file of ``names``; those that cannot be read singly come last."""
         wanted, cut = {self.prefix + name for name in names}, len(self.prefix)
+        for name, reader in self.names.items():
+            if name in wanted and reader is not None:
+                wanted.remove(name)
+                yield name[cut:], reader()
+        if wanted.isdisjoint(self.names):
+            return
+        replaced = self._replaced.copy()
         with self.members(self.path) as found:
-            for name, start in found:
-                if name in wanted:
-                    yield name[cut:], start().read()
+            for name, size, start in found:
+                if replaced[name]:
+                    replaced[name] -= 1
+                elif name in wanted:
+                    yield name[cut:], too_large(size) or start().read(size)
 
     def reader(self, name: str) -> Reader:
         """Its place in the archive, which must not be compressed as a whole."""
@@ -202,6 +225,12 @@ class Archive(Tree):
     def _start(self, folder: str) -> str:
         """What the paths in the archive of all that is in ``folder`` begin with."""
         return self.prefix + (f"{folder}/" if folder else "")
+
+    def _inside(self, start: str) -> list[str]:
+        """All paths that begin with ``start``, a folder's or empty; sorted."""
+        at = bisect_left(self._sorted, start)
+        end = bisect_left(self._sorted, start[:-1] + AFTER_SLASH) if start else len(self._sorted)
+        return self._sorted[at:end]
 
 
 def _hidden(name: str) -> bool:

@@ -25,7 +25,7 @@ def open_zip(place: Path) -> Iterator[Members]:
     """
     with in_one_line(place), opened(place) as file, zipfile.ZipFile(file) as archive:
         files = (one for one in _entries(place, archive) if not one[0].endswith("/"))
-        yield ((name, partial(archive.open, info)) for name, info in files)
+        yield ((name, info.file_size, partial(archive.open, info)) for name, info in files)
 
 
 def index_zip(place: Path) -> Index:
