@@ -293,6 +293,12 @@ def test_links_that_go_round_in_circles(tmp_path):
     )
 
 
+def test_what_cannot_be_listed_beside_train_is_none_of_its_business(tmp_path):
+    make(tmp_path, "train/0.png", "lost+found/0.txt")
+    (tmp_path / "lost+found" / "self").symlink_to("self")
+    assert listed(tmp_path).files == ("train/0.png",)
+
+
 def test_what_is_neither_a_folder_nor_an_archive(tmp_path):
     make(tmp_path, "set.rar")
     message = "is neither a folder nor an archive *.tar, *.tar.gz, *.tgz or *.zip"

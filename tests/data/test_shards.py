@@ -173,6 +173,16 @@ def test_the_tree_from_a_folder_in_it(shards):
     assert tree.masks().read("train/ant/3.png") != tree.read("train/ant/3.png")
 
 
+def test_classes_are_in_the_order_of_the_folders(tmp_path):
+    names = ["tree", "tree frog", "tree-frog", "tree.frog"]
+    for name in names:
+        save(tmp_path / "set" / "train" / name / "0.png", pixels(3))
+    shard(open_tree(tmp_path / "set"), tmp_path / "shards")
+    tree = open_tree(tmp_path / "shards")
+    assert tree.folders("train") == open_tree(tmp_path / "set").folders("train") == names
+    same(images(tmp_path / "shards"), images(tmp_path / "set"))
+
+
 def test_an_epoch_needs_few_shards_at_a_time(shards):
     tree = open_tree(shards)
     files = list_folder(tree, "train", Rules(FOLDERS)).files

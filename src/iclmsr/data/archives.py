@@ -9,14 +9,14 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from iclmsr.data.kinds import TAR_SUFFIXES, kind_by_content, kind_by_name
 from iclmsr.data.names import printable
+from iclmsr.data.official import Official
 from iclmsr.data.single import Reader, Stored
 from iclmsr.errors import IclmsrError
 
@@ -33,30 +33,6 @@ DAMAGE = (
 Members = Iterator[tuple[str, int, Callable[[], IO[bytes]]]]
 Index = Iterator[tuple[str, Reader | None]]
 Handed = TypeVar("Handed", bound="Official")
-
-
-@dataclass(frozen=True)
-class Official:
-    """Files in one folder that their authors hand out packed.
-
-    Attributes:
-        folder: Where the files lie.
-        archive: Name of the packed archive.
-        size: Of the archive, bytes.
-        md5: Of the archive.
-        parts: File names by split.
-    """
-
-    folder: str
-    archive: str
-    size: int
-    md5: str
-    parts: Mapping[str, tuple[str, ...]]
-
-    def missing(self, place: Path, name: str) -> IclmsrError:
-        """The error for a file that is not in ``place``, a folder or an archive."""
-        looked = place if place.is_dir() else f"{place}, folder {self.folder}"
-        return IclmsrError(f"{name} is missing: looked in {looked}")
 
 
 def find_official(root: Path, known: Sequence[Handed]) -> tuple[Path, Handed] | None:

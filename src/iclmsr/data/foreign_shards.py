@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from iclmsr.data.archives import opened
-from iclmsr.data.listing import SPLITS, SUFFIXES
+from iclmsr.data.listing import SUFFIXES
 from iclmsr.data.names import printable
+from iclmsr.data.rules import SPLITS
 from iclmsr.data.shard_index import Index, Sample, Shard, expand
 from iclmsr.data.shard_scan import Members, Scan, read_shard
 from iclmsr.data.shard_store import ShardStore

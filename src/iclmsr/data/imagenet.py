@@ -4,11 +4,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from iclmsr.data.archives import Official, check_md5, find_official
+from iclmsr.data.archives import check_md5, find_official
 from iclmsr.data.classes import check_same, choose, shown
 from iclmsr.data.listing import Listing, Rules, classes_of, images_in, list_folder
 from iclmsr.data.names import printable
-from iclmsr.data.official import warn_unless_official
+from iclmsr.data.official import Official, warn_unless_official
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
 

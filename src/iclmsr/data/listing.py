@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which image files belong to a split, and what their classes are."""
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 
@@ -94,14 +95,11 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
     folder = _split_folder(tree, split, rules)
     if folder:
         _warn_of_loose(tree, "")
-    if not rules.labels:
-        _check_train(tree, folder, rules)
-        files = images_in(tree, folder, rules)
-        return Listing(tree, files, (-1,) * len(files), ())
-    classes = classes_of(tree, folder, rules)
+    _check_train(tree, folder, rules)
+    classes = classes_of(tree, folder, rules) if rules.labels else ()
     if not classes:
         files = images_in(tree, folder, rules)
-        if split != "train":
+        if rules.labels and split != "train":
             place = tree.where(folder)
             raise IclmsrError(f"{place} has images but no classes: move them to {place}/CLASS/")
         return Listing(tree, files, (-1,) * len(files), ())
@@ -135,8 +133,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     """The class folders in a split's folder, sorted, or those of them that the list names.
 
     Raises:
-        IclmsrError: The list cannot be read, or names a class that is not there; or there is
-            none in a folder ``train`` that may be a class itself.
+        IclmsrError: The list cannot be read, or names no class here; ``train`` may be a class.
     """
     _check_train(tree, folder, rules)
     found = [name for name in tree.folders(folder) if _join(folder, name) not in rules.apart]
@@ -200,14 +197,21 @@ def _check_train(tree: Tree, folder: str, rules: Rules) -> None:
     """Raises where ``train`` holds images and no classes, and may be a class beside others."""
     if folder != "train" or tree.folders(folder):
         return
-    others = [name for name in tree.folders() if name not in SPLITS]
-    beside = [name for name in others if _images_in(tree, name, rules)]
+    others = set(tree.folders()) - SPLITS
+    beside = [name for name in others if _has_images(tree, name, rules)]
     if beside:
         raise IclmsrError(
             f"{tree.where(folder)} has images but no classes, and beside it there are images in "
             f"{shown(beside)}: if these are classes, {_as_class(tree, folder)}; if not, move them "
             "elsewhere"
         )
+
+
+def _has_images(tree: Tree, folder: str, rules: Rules) -> bool:
+    """Whether there are images below a folder; none are in one that cannot be listed."""
+    with contextlib.suppress(IclmsrError):
+        return bool(_images_in(tree, folder, rules))
+    return False
 
 
 def _as_class(tree: Tree, name: str) -> str:

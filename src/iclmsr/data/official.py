@@ -1,11 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a set is the one that its authors hand out."""
+"""Sets as their authors hand them out, and whether one is such a set."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from iclmsr.data.archives import Official
+from iclmsr.errors import IclmsrError
+
+
+@dataclass(frozen=True)
+class Official:
+    """Files in one folder that their authors hand out packed.
+
+    Attributes:
+        folder: Where the files lie.
+        archive: Name of the packed archive.
+        size: Of the archive, bytes.
+        md5: Of the archive.
+        parts: File names by split.
+    """
+
+    folder: str
+    archive: str
+    size: int
+    md5: str
+    parts: Mapping[str, tuple[str, ...]]
+
+    def missing(self, place: Path, name: str) -> IclmsrError:
+        """The error for a file that is not in ``place``, a folder or an archive."""
+        looked = place if place.is_dir() else f"{place}, folder {self.folder}"
+        return IclmsrError(f"{name} is missing: looked in {looked}")
 
 
 def warn_unless_official(

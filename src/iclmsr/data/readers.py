@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 
-from iclmsr.data.archives import Official
 from iclmsr.data.backgrounds import read_backgrounds
 from iclmsr.data.cifar import CIFAR10, CIFAR100, Cifar, holds_cifar, read_cifar
 from iclmsr.data.config import DataConfig
@@ -23,6 +22,7 @@ from iclmsr.data.images import ImageSet
 from iclmsr.data.jpeg import check_decoder
 from iclmsr.data.listing import FOLDERS, MASKS, Listing, Rules, list_folder, top
 from iclmsr.data.names import printable
+from iclmsr.data.official import Official
 from iclmsr.data.places import root_of
 from iclmsr.data.shards import ShardTree, names_shards
 from iclmsr.data.stl10 import PLACES, STL10, holds_stl10, read_stl10

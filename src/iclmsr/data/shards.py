@@ -130,7 +130,7 @@ class ShardTree(Tree):
                 at = bisect_left(self.names, start + name + AFTER_SLASH, at, end)
             else:
                 at += 1
-        return found
+        return sorted(found)
 
     def files(self, folder: str = "") -> list[str]:
         """Paths of all files below."""

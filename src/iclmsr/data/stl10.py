@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iclmsr.data.archives import Official, find_official, open_official
+from iclmsr.data.archives import find_official, open_official
 from iclmsr.data.classes import check_labels, check_names
 from iclmsr.data.draw import Draw
 from iclmsr.data.images import ImageSet
-from iclmsr.data.official import warn_unless_official
+from iclmsr.data.official import Official, warn_unless_official
 from iclmsr.data.resize import resized
 from iclmsr.errors import IclmsrError
 
