@@ -173,8 +173,12 @@ class FileSet:
             return Missing(), self.masks.where(name)
 
     def _other(self, place: int, why: str, device: torch.device) -> Tensor:
-        """The planes of the image that takes the place of one that does not decode."""
-        where = self.tree.where(self.files[self.instead.get(place, place)])
+        """The planes for an image that did not decode: its own, if its copy was to blame."""
+        failed = self.instead.get(place, place)
+        planes = self._again(failed, device)
+        if planes is not None:
+            return planes
+        where = self.tree.where(self.files[failed])
         if self.strict:
             raise Unreadable(
                 f"{where} {why}: mend it, or pass --data.on-corrupt skip to take the next image "
@@ -186,14 +190,26 @@ class FileSet:
             if other in self.instead:
                 continue
             decoded = finish(decode([self._task(other)], self.image_size, self.decoder), device)
-            if not decoded.failed:
+            planes = self._again(other, device) if decoded.failed else decoded.planes[0]
+            if planes is not None:
                 self.instead[place] = other
                 warnings.warn(
                     f"{where} {why}: {self.tree.where(self.files[other])} takes its place",
                     stacklevel=2,
                 )
-                return decoded.planes[0]
+                return planes
         raise Unreadable(f"not one image in {self.tree.where('')} decodes: {where} {why}")
+
+    def _again(self, place: int, device: torch.device) -> Tensor | None:
+        """The planes of one image by a copy that is not damaged; None if there are none."""
+        name = self.files[place]
+        mended = self.tree.mend(name)
+        if self.masks is not None:
+            mended |= self.masks.mend(mask_name(name))
+        if not mended:
+            return None
+        decoded = finish(decode([self._task(place)], self.image_size, self.decoder), device)
+        return None if decoded.failed else decoded.planes[0]
 
 
 def stays_on_disk(resident: Literal["auto", "memory", "disk"], size: int) -> bool:
