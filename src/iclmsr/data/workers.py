@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 
 def begin(employer: int, _: int) -> None:
@@ -34,6 +35,7 @@ def _end_with(employer: int) -> None:
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
     """SIGINT is held back here; processes that are started meanwhile never get it."""
+    resource_tracker.ensure_running()  # whoever starts it lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
