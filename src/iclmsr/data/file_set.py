@@ -106,6 +106,11 @@ class FileSet:
         sizes = [self._mask(name)[0].size for name in self.files]
         return hashlib.sha256(repr(sizes).encode()).hexdigest()
 
+    def layout(self) -> str:
+        """SHA-256 of the shards that :meth:`order` follows from; empty if it follows from none."""
+        shards = self._shards()
+        return "" if shards is None else hashlib.sha256(shards.numpy().data).hexdigest()
+
     def order(self, generator: torch.Generator, *, ranks: int = 1, batch_size: int = 1) -> Tensor:
         """A random order of all images, (N,).
 
@@ -118,8 +123,8 @@ class FileSet:
             ranks: Among whom shards from a URL are shared out, >= 1.
             batch_size: B, a multiple of ``ranks``.
         """
-        if isinstance(self.tree, ShardTree) and self.tree.remote:
-            shards = self.tree.shards_of(self.files)
+        shards = self._shards()
+        if shards is not None:
             among = {"ranks": ranks, "batch_size": batch_size}
             return shard_order(shards, window=SHARDS_MIXED, generator=generator, **among)
         return torch.randperm(len(self), generator=generator)
@@ -156,6 +161,12 @@ class FileSet:
         for row, why in decoded.failed.items():
             decoded.planes[row] = self._other(int(index[row]), why, device)
         return decoded.planes
+
+    def _shards(self) -> Tensor | None:
+        """The shard that each image is in, (N,) int64, if they come from a URL."""
+        if isinstance(self.tree, ShardTree) and self.tree.remote:
+            return self.tree.shards_of(self.files)
+        return None
 
     def _task(self, place: int) -> Task:
         """How to decode one image."""
