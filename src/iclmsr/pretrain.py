@@ -131,10 +131,9 @@ def _check_same(
 ) -> None:
     """Raises unless the images are those of a checkpoint, and come in the same order."""
     root = config.data.root or config.data.source
-    trained = f"that {folder.path} was trained on"
     if state["data"] != fingerprint(images, masks=config.views.background != "keep"):
         raise IclmsrError(
-            f"the images in {root} are not those {trained}: "
+            f"the images in {root} are not those that {folder.path} was trained on: "
             "pass --data.root with the folder that holds them"
         )
     if not isinstance(images, FileSet):
@@ -147,13 +146,15 @@ def _check_same(
         known = "unknown" if isinstance(before, str) else ""
     if known and known != layout:
         raise IclmsrError(
-            f"the images in {root} are those {trained}, but its order follows from its shards: "
-            "pass --data.root with a URL of the same shards (file:///FOLDER will do)"
+            f"the images in {root} are those that {folder.path} was trained on, but its order "
+            "follows from its shards: pass --data.root with a URL of the same shards "
+            "(file:///FOLDER will do)"
         )
     if known != layout:
         raise IclmsrError(
-            f"the images in {root} are those {trained}, but shards at a URL have an order of "
-            "their own: pass --data.root with a folder or archive on this machine"
+            f"the images in {root} are those that {folder.path} was trained on, but shards at a "
+            "URL have an order of their own: pass --data.root with a folder or archive on this "
+            "machine"
         )
 
 
