@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -129,6 +130,51 @@ def test_a_stop_does_not_wait_for_a_server_that_stalls(shards, tmp_path, workers
         with pytest.raises(Interrupted, match="^stopped by SIGTERM after step .+; go on with: "):
             pretrain(config, tmp_path / "cut")
         assert 3 <= time.monotonic() - began < 8
+
+
+def cut_copy(run, name, *, old=False):
+    """A run as it was after 5 updates; its checkpoint as older versions wrote it, if asked for."""
+    copy = run.with_name(name)
+    shutil.copytree(run, copy)
+    kept, *others = checkpoint.checkpoints(copy / "checkpoints")
+    for path in others:
+        path.unlink()
+    if old:
+        state = checkpoint.load(kept)
+        del state["layout"], state["instead"], state["position"]["replaced"]
+        kept.unlink()
+        checkpoint.save(copy / "checkpoints", 5, state)
+    return copy
+
+
+def test_a_run_on_shards_goes_on_in_its_order_or_not_at_all(shards, tmp_path):
+    """Otherwise images would come twice in an epoch, and others not at all."""
+    moved = shutil.copytree(shards, tmp_path / "moved")
+    others = tmp_path / "others"
+    shard(open_tree(tmp_path / "images"), others, shard_size=24000)
+    url = f"file://{shards}"
+    whole = pretrain(run_on(url, 0), tmp_path / "whole")
+    cut, old = cut_copy(whole, "cut"), cut_copy(whole, "old", old=True)
+    again = r"pass --data.root with a URL of the same shards \(file:///FOLDER will do\)$"
+    for run, places in ((cut, ()), (old, (f"file://{moved}",))):
+        for place in (shards, tmp_path / "images", f"file://{others}", *places):
+            says = f"^the images in {place} are those that {run} was trained on, but its order .*: "
+            with pytest.raises(IclmsrError, match=says + again):
+                resume(run, root=place)
+    resume(cut, root=f"file://{moved}")
+    resume(old)
+    for run in (cut, old):
+        assert_same(states(run)[-1], states(whole)[-1])
+
+
+def test_a_run_on_files_goes_on_in_its_order_or_not_at_all(shards, tmp_path):
+    whole = pretrain(run_on(shards, 0), tmp_path / "whole")
+    cut, old = cut_copy(whole, "cut"), cut_copy(whole, "old", old=True)
+    for run in (cut, old):
+        with pytest.raises(IclmsrError, match=f"^the images in file://{shards} .*: pass --data"):
+            resume(run, root=f"file://{shards}")
+        resume(run, root=tmp_path / "images")
+        assert_same(states(run)[-1], states(whole)[-1])
 
 
 def share(world, urls, folder):

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,27 @@ def test_a_corrupt_file_in_the_middle_of_a_run(tmp_path, root, capsys):
     assert [r for r in records(run) if r["event"] == "replaced"] == [
         {"event": "replaced", "epoch": 1, "files": [str(bad)]}
     ]
+
+
+@pytest.mark.filterwarnings("ignore:.*takes its place")
+@pytest.mark.parametrize("done", [2, 4, 7])
+def test_a_run_that_goes_on_logs_what_was_replaced_as_if_it_was_not_cut_short(tmp_path, root, done):
+    """Of two files that do not decode one is met in the second update, the other in the fourth."""
+    order = torch.randperm(COUNT, generator=generator(PLAIN.seed, "order", 0)).tolist()
+    names = sorted((root / "train").glob("*/*"))
+    bad = [names[order[batch * BATCH]] for batch in (1, 3)]
+    for path in bad:
+        path.write_text("no image")
+    skipping = config(root, checkpoint=CheckpointConfig(every_steps=1, keep=100))
+    skipping = replace(skipping, data=replace(skipping.data, on_corrupt="skip"))
+    whole = pretrain(skipping, tmp_path / "whole")
+    assert [line["files"] for line in records(whole) if line["event"] == "replaced"] == [
+        sorted(map(str, bad))
+    ]
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    for path in checkpoint.checkpoints(cut / "checkpoints")[done:]:
+        path.unlink()
+    assert_same_run(resume(cut), whole)
 
 
 def test_a_lost_worker_costs_nothing(tmp_path, root, monkeypatch):

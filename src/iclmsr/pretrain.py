@@ -69,7 +69,9 @@ def resume(path: Path, *, device: str | None = None, **data: Any) -> Path:
         ``path``, complete.
 
     Raises:
-        IclmsrError: Not a run folder, or the data are not the same. As :func:`pretrain`.
+        IclmsrError: Not a run folder; the data are not the same, or their order is not: that of
+            images on disk follows from their shards where these come from a URL. As
+            :func:`pretrain`.
     """
     folder = RunFolder.open(path)
     config = decode(PretrainConfig, folder.config())
@@ -90,14 +92,8 @@ def resume(path: Path, *, device: str | None = None, **data: Any) -> Path:
         else:  # its weights are the run's by now
             config = replace(config, init=None, data=_as_before(config.data, state["data"]))
         images = _training_images(config)
-        if state is not None and state["data"] != fingerprint(
-            images, masks=config.views.background != "keep"
-        ):
-            root = config.data.root or config.data.source
-            raise IclmsrError(
-                f"the images in {root} are not those that {path} was trained on: "
-                "pass --data.root with the folder that holds them"
-            )
+        if state is not None:
+            _check_same(state, config, images, folder)
         surroundings = _environment(config, world, place, images)
         together(lambda: folder.add_session(surroundings))
         run = Session(config, folder, images, world, place)
@@ -128,6 +124,38 @@ def _as_before(data: DataConfig, fingerprint: str) -> DataConfig:
     if fingerprint.startswith(FINGERPRINT):
         return replace(data, resident="disk", cache=False)
     return replace(data, resident="memory")
+
+
+def _check_same(
+    state: dict[str, Any], config: PretrainConfig, images: ImageSet | FileSet, folder: RunFolder
+) -> None:
+    """Raises unless the images are those of a checkpoint, and come in the same order."""
+    root = config.data.root or config.data.source
+    if state["data"] != fingerprint(images, masks=config.views.background != "keep"):
+        raise IclmsrError(
+            f"the images in {root} are not those that {folder.path} was trained on: "
+            "pass --data.root with the folder that holds them"
+        )
+    if not isinstance(images, FileSet):
+        return
+    layout, known = images.layout(), state.get("layout")
+    if known is None:  # of a version that did not say it
+        before = decode(PretrainConfig, folder.config()).data.root
+        if before == config.data.root:
+            return
+        known = "unknown" if isinstance(before, str) else ""
+    if known and known != layout:
+        raise IclmsrError(
+            f"the images in {root} are those that {folder.path} was trained on, but its order "
+            "follows from its shards: pass --data.root with a URL of the same shards "
+            "(file:///FOLDER will do)"
+        )
+    if known != layout:
+        raise IclmsrError(
+            f"the images in {root} are those that {folder.path} was trained on, but shards at a "
+            "URL have an order of their own: pass --data.root with a folder or archive on this "
+            "machine"
+        )
 
 
 def _training_images(config: PretrainConfig) -> ImageSet | FileSet:

@@ -83,6 +83,7 @@ class Position:
         metrics_size: Bytes of metrics.jsonl that belong to what is done.
         ranks: How many there were when the current epoch began: its order stays as it was.
         weights_size: Bytes of weights.jsonl that belong to what is done.
+        replaced: Images that metrics.jsonl says do not decode, by their place in the set, sorted.
     """
 
     epoch: int = 0
@@ -94,6 +95,7 @@ class Position:
     metrics_size: int = 0
     ranks: int = 1
     weights_size: int = 0
+    replaced: list[int] = field(default_factory=list)
 
     def add(self, losses: dict[str, float]) -> None:
         """Counts one update's losses."""

@@ -14,14 +14,13 @@ import torch
 from iclmsr import checkpoint
 from iclmsr.boards import Boards
 from iclmsr.config import PretrainConfig
-from iclmsr.data.backdrops import fingerprint
 from iclmsr.data.batches import Epoch
 from iclmsr.data.decoded import Unreadable
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.devices import keep_freed_memory
-from iclmsr.distributed import World, any_rank, gather_object, max_over_ranks
+from iclmsr.distributed import World, any_rank, max_over_ranks
 from iclmsr.errors import Diverged, Elsewhere, IclmsrError
 from iclmsr.evaluate.online import SHARE, Online
 from iclmsr.health import collapse, summary
@@ -47,15 +46,13 @@ class Session:
         device: torch.device,
     ) -> None:
         self.config, self.folder, self.world = config, folder, world
-        known = fingerprint(images, masks=config.views.background != "keep")
         self.files = images if isinstance(images, FileSet) else None
-        self.replaced: tuple[str, ...] = ()
         self.feed = feed_of(images, device, config.data.workers)
         self.batches = len(images) // config.batch_size
         # Random layers of two processes must not draw the same numbers.
         torch.manual_seed(derive(config.seed, "torch", *([world.rank] if world.rank else [])))
         self.stages = TwoStages(config, device, world)
-        self.keeper = Keeper(config, folder, self.stages, known, world)
+        self.keeper = Keeper(config, folder, self.stages, images, world)
         self.position = Position()
         self.online: Online | None = None
         if config.online.every_epochs is not None and world.main:
@@ -276,10 +273,11 @@ class Session:
 
     def _record_replaced(self) -> None:
         """Writes to metrics.jsonl which files others have taken the place of, if it is news."""
-        if self.files is None:
+        files, position = self.files, self.position
+        if files is None:
             return
-        ranks = gather_object(self.files.skipped)
-        replaced = tuple(sorted({name for names in ranks for name in names}))
-        if self.boards is not None and replaced != self.replaced:
-            self.folder.log(event="replaced", epoch=self.position.epoch, files=replaced)
-        self.replaced = replaced
+        replaced = sorted({*position.replaced, *self.keeper.instead()})
+        if self.boards is not None and replaced != position.replaced:
+            names = sorted(files.tree.where(files.files[place]) for place in replaced)
+            self.folder.log(event="replaced", epoch=position.epoch, files=names)
+        position.replaced = replaced

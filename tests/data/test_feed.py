@@ -136,6 +136,36 @@ def test_workers_leave_interrupts_to_the_run_and_end_with_it(files):
         time.sleep(0.01)
 
 
+def test_a_worker_that_does_not_react_is_killed(files, monkeypatch):
+    """As one that the disk lets wait, or that is stopped; at its exit Python would wait for it."""
+    monkeypatch.setattr(feed_module, "GRACE", 0.1)
+    feed = feed_of(files, CPU, 2)
+    feed.expect([torch.arange(8)] * 50)
+    feed.fetch(torch.arange(8))
+    workers = processes(feed)
+    os.kill(workers[0].pid, signal.SIGSTOP)
+    with pytest.raises(KeyError), feed:
+        raise KeyError
+    assert not any(worker.is_alive() for worker in workers)
+
+
+TRACKER = """
+import signal
+from multiprocessing import resource_tracker
+from iclmsr.data.workers import without_interrupts
+
+with without_interrupts():
+    resource_tracker.ensure_running()  # as a fork server does before it is started
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_a_server_that_forks_workers_never_gets_an_interrupt():
+    done = subprocess.run([sys.executable, "-c", TRACKER], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\nFalse\n", "")
+
+
 EMPLOYER = """
 import sys, time, torch
 from iclmsr.data.config import DataConfig

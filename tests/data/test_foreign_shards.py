@@ -8,6 +8,7 @@ import reprlib
 import tarfile
 import warnings
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -328,6 +329,30 @@ def test_a_shard_that_is_not_as_noted(tmp_path, labels):
             tree.read("0/000000/0000.png")
         note.unlink()
         assert opened(f"{server.url}/0.tar").read("0/000000/0000.png") in path.read_bytes()
+
+
+def test_a_shard_that_is_replaced_while_it_is_first_read_is_read_again(tmp_path, monkeypatch):
+    path = pack(tmp_path / "x-0.tar", labelled(0, "abab"))
+    fresh = pack(tmp_path / "fresh.tar", labelled(0, "baba"))
+    size = path.stat().st_size
+    assert fresh.stat().st_size == size
+    patience = Patience(chunk=size // 2, sleep=float)
+    monkeypatch.setattr(remote.Remote.__init__, "__defaults__", (patience,))
+    pieces = remote.Remote.pieces
+
+    def replaced(self, *args):
+        for piece in pieces(self, *args):
+            yield piece
+            if fresh.exists():
+                fresh.rename(path)
+
+    monkeypatch.setattr(remote.Remote, "pieces", replaced)
+    pattern = f"{tmp_path}/x-{{0..0}}.tar"
+    with pytest.warns(UserWarning, match=NOTICE):
+        found = load(DataConfig("folder", f"file://{pattern}", SIZE), "pretrain")
+    with pytest.warns(UserWarning, match=NOTICE):
+        expected = load(DataConfig("folder", Path(pattern), SIZE), "pretrain")
+    assert found.fingerprint() == expected.fingerprint()
 
 
 def test_a_note_that_is_damaged_is_made_anew(tmp_path):

@@ -200,6 +200,8 @@ GARBAGE = aiohttp.http_exceptions.BadStatusLine("\x7f" * 40_000)
         (from_s3(), 1),
         (FileNotFoundError("0.tar"), 1),
         (PermissionError(13, "Access Denied"), 1),
+        (from_http(from_aiohttp(403)), 1),
+        (from_http(from_aiohttp(503)), 3),
         (from_http(aiohttp.ServerDisconnectedError()), 3),
         (from_http(ConnectionResetError(104, "reset")), 3),
         (from_http(TimeoutError()), 3),
@@ -217,6 +219,57 @@ def test_what_is_tried_again(error, tries):
         Patience(tries=3, sleep=lambda _: None).keep_trying("s3://x", action)
     assert len(tried) == tries
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (from_aiohttp(403), "ClientResponseError: 403, "),
+        (from_aiohttp(503), "ClientResponseError: 503, "),
+        (TimeoutError(), "nothing came for 60 seconds"),
+        (ConnectionResetError(104, "reset"), r"ConnectionResetError: \[Errno 104\] reset"),
+    ],
+)
+def test_a_message_has_the_servers_answer_and_not_what_stands_for_it(cause, said):
+    def action():
+        raise from_http(cause)
+
+    with pytest.raises(IclmsrError, match=f"^cannot read http://x: tried .*, last: {said}"):
+        Patience(tries=2, sleep=lambda _: None).keep_trying("http://x", action)
+
+
+def test_a_wait_that_is_asked_for_behind_what_stands_for_it():
+    answer, naps = from_aiohttp(429), []
+    answer.headers = {"Retry-After": "7"}
+
+    def action():
+        raise from_http(answer)
+
+    with pytest.raises(IclmsrError, match="429"):
+        Patience(tries=2, sleep=naps.append).keep_trying("http://x", action)
+    assert naps == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:99999/x", "Port out of range 0-65535"),
+        ("http://127.0.0.1:http/x", "Invalid URL: port can't be converted to integer"),
+        ("https:///x", "it names no server"),
+        ("github://x", r".* missing 2 required positional arguments: 'org' and 'repo'"),
+    ],
+)
+def test_an_address_that_is_none_is_not_tried(url, why):
+    remote = Remote(Patience(sleep=pytest.fail))
+    for ask in (remote.read, remote.facts):
+        with pytest.raises(IclmsrError, match=f"^cannot read {url}: {why}: mend the address$"):
+            ask(url)
+
+
+def test_a_server_that_does_not_say_how_long_a_file_is(monkeypatch):
+    monkeypatch.setattr(Failing, "info", lambda self, path: {"name": path, "size": None})
+    with pytest.raises(IclmsrError, match="^cannot read failing://x: .* `iclmsr data shard` makes"):
+        Remote().facts("failing://x")
 
 
 def test_a_kind_of_url_that_nobody_knows(tmp_path):

@@ -13,7 +13,7 @@ from flaky import STALL, serve
 
 from iclmsr.data.remote import Patience, Remote
 from iclmsr.data.shard_store import ShardStore
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 
 CHUNK = 1000
 SIZE = 3500
@@ -219,6 +219,70 @@ def test_a_shard_that_was_cut_in_the_cache_is_fetched_anew(folder, store):
         path = store.folder / f"{sha256(CONTENT['000000.tar'])}.tar"
         path.write_bytes(path.read_bytes()[:100])
         assert fetch(store, server) == CONTENT["000000.tar"]
+
+
+def test_a_shard_that_changed_in_the_cache_is_fetched_anew_once_it_is_checked(folder, store):
+    with serve(folder) as server:
+        fetch(store, server)
+        path = store.folder / f"{sha256(CONTENT['000000.tar'])}.tar"
+        store.check(path.stem)
+        assert path.exists()
+        path.write_bytes(bytes(SIZE))
+        assert fetch(store, server) == bytes(SIZE)
+        store.check(path.stem)
+        assert fetch(store, server) == CONTENT["000000.tar"]
+    path.unlink()
+    store.check(path.stem)  # it may be gone by then
+
+
+def test_what_is_none_of_ours_in_the_cache_is_passed_over(folder, store):
+    store = ShardStore(store.folder, SIZE + 200, store.remote)
+    others = ["mine.part", ".part", f".{'a' * 64}.part", "photos.tar", f"{'b' * 64}.json"]
+    folders = [f"{'c' * 64}.tar", f".{'d' * 64}.9999.part"]
+    store.folder.mkdir(parents=True)
+    for name in others:
+        (store.folder / name).write_bytes(bytes(SIZE))
+    for name in folders:
+        (store.folder / name).mkdir()
+    with serve(folder) as server:
+        for number in range(3):
+            assert fetch(store, server, number) == CONTENT[f"{number:06d}.tar"]
+    there = {path.name for path in store.folder.iterdir()}
+    assert there == {*others, *folders, ".lock", f"{sha256(CONTENT['000002.tar'])}.tar"}
+
+
+def test_a_folder_where_a_shard_belongs(folder, store):
+    path = store.folder / f"{sha256(CONTENT['000000.tar'])}.tar"
+    path.mkdir(parents=True)
+    with serve(folder) as server, pytest.raises(IclmsrError) as caught:
+        fetch(store, server)
+    assert str(caught.value) == (
+        f"cannot read {path}, a shard in the cache: Is a directory: remove it, or set ICLMSR_CACHE "
+        "to another folder"
+    )
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1])
+def test_a_shard_that_is_replaced_while_it_is_read_without_an_index(folder, store, size):
+    """Neither version comes of it, nor a mixture."""
+    path, pieces = folder / "000000.tar", Remote.pieces
+
+    def replaced(self, *args):
+        for number, piece in enumerate(pieces(self, *args)):
+            yield piece
+            if number == 0:
+                path.write_bytes(bytes(size))
+                os.utime(path, (0, 0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Remote, "pieces", replaced)
+        url = f"file://{path}"
+        with pytest.raises(Damaged, match=f"^{url} was replaced while it was read: try later$"):
+            store.open_unknown(url)
+    assert [one.name for one in store.folder.iterdir() if one.name != ".lock"] == []
+    file, found, digest = store.open_unknown(url)
+    with file:
+        assert (file.read(), found, digest) == (bytes(size), size, sha256(bytes(size)))
 
 
 def test_full_disk(folder, store, monkeypatch):

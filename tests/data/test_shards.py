@@ -10,12 +10,14 @@ from PIL import Image
 
 from iclmsr.config import PretrainConfig, decode, encode
 from iclmsr.data import remote
+from iclmsr.data.feed import feed_of
+from iclmsr.data.file_set import FileSet
 from iclmsr.data.listing import FOLDERS, Rules, list_folder
 from iclmsr.data.remote import Patience
 from iclmsr.data.shard_order import shard_order
 from iclmsr.data.shard_writer import shard
 from iclmsr.data.shards import ShardTree
-from iclmsr.data.sources import DataConfig, load, prepare
+from iclmsr.data.sources import DataConfig, load, open_split, prepare
 from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
@@ -157,6 +159,28 @@ def test_the_cache_has_room_for_some_shards_only(source, shards, monkeypatch):
         assert len({path for path, _, _ in server.requests}) > 3
     with pytest.raises(IclmsrError, match="data.shard-cache must be > 0 GiB, got 0"):
         DataConfig(shard_cache=0)
+
+
+@pytest.mark.parametrize("resident", ["memory", "disk"])
+def test_a_copy_that_was_damaged_in_the_cache_is_no_damage(source, shards, tmp_path, resident):
+    """Images and masks whose bytes in the cache are zeros, under any length."""
+    options = {"masks": f"file://{shards}", "resident": resident}
+    config = DataConfig("folder", f"file://{shards}", SIZE, **options)
+    expected = images(source, masks=source.parent / "masks")
+
+    def pixels_and_masks():
+        found = open_split(config, "pretrain")
+        if isinstance(found, FileSet):
+            index = torch.arange(len(found))
+            with feed_of(found, torch.device("cpu"), 0) as feed:
+                return feed.fetch_masked(index)
+        return found.images, found.masks
+
+    pixels_and_masks()
+    for path in (tmp_path / "cache" / "shards").glob("*.tar"):
+        path.write_bytes(bytes(path.stat().st_size))
+    for found, one in zip(pixels_and_masks(), (expected.images, expected.masks), strict=True):
+        assert torch.equal(found, one)
 
 
 def test_the_tree_from_a_folder_in_it(shards):

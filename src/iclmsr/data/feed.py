@@ -29,11 +29,13 @@ from iclmsr.data.decoded import Decoded, Task, Unreadable, decode
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.images import ImageSet
 from iclmsr.data.jpeg import Decoder
-from iclmsr.data.workers import begin, without_interrupts
+from iclmsr.data.workers import begin, end, without_interrupts
 
 PIECE = 32
 """Images that a worker decodes at a time."""
 BATCHES_AHEAD = 2
+GRACE = 2.0
+"""Seconds that the workers of a run that is stopped have to end."""
 
 
 class Masked(NamedTuple):
@@ -195,11 +197,10 @@ class Streamed(Feed):
         self.loader = self.pieces = None
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        """Ends the workers; after an error at once, whatever they are at."""
+        """Ends the workers; after an error soon, whatever they are at."""
         iterator = getattr(self.loader, "_iterator", None)
         if kind is not None and isinstance(iterator, _MultiProcessingDataLoaderIter):
-            for worker in iterator._workers:
-                worker.terminate()
+            end(iterator._workers, grace=GRACE)
         super().__exit__(kind, *rest)
 
     def _stream(self, batches: list[Tensor]) -> Iterator[Decoded]:

@@ -106,6 +106,11 @@ class FileSet:
         sizes = [self._mask(name)[0].size for name in self.files]
         return hashlib.sha256(repr(sizes).encode()).hexdigest()
 
+    def layout(self) -> str:
+        """SHA-256 of the shards that :meth:`order` follows from; empty if it follows from none."""
+        shards = self._shards()
+        return "" if shards is None else hashlib.sha256(shards.numpy().data).hexdigest()
+
     def order(self, generator: torch.Generator, *, ranks: int = 1, batch_size: int = 1) -> Tensor:
         """A random order of all images, (N,).
 
@@ -118,8 +123,8 @@ class FileSet:
             ranks: Among whom shards from a URL are shared out, >= 1.
             batch_size: B, a multiple of ``ranks``.
         """
-        if isinstance(self.tree, ShardTree) and self.tree.remote:
-            shards = self.tree.shards_of(self.files)
+        shards = self._shards()
+        if shards is not None:
             among = {"ranks": ranks, "batch_size": batch_size}
             return shard_order(shards, window=SHARDS_MIXED, generator=generator, **among)
         return torch.randperm(len(self), generator=generator)
@@ -157,6 +162,12 @@ class FileSet:
             decoded.planes[row] = self._other(int(index[row]), why, device)
         return decoded.planes
 
+    def _shards(self) -> Tensor | None:
+        """The shard that each image is in, (N,) int64, if they come from a URL."""
+        if isinstance(self.tree, ShardTree) and self.tree.remote:
+            return self.tree.shards_of(self.files)
+        return None
+
     def _task(self, place: int) -> Task:
         """How to decode one image."""
         name = self.files[place]
@@ -173,8 +184,12 @@ class FileSet:
             return Missing(), self.masks.where(name)
 
     def _other(self, place: int, why: str, device: torch.device) -> Tensor:
-        """The planes of the image that takes the place of one that does not decode."""
-        where = self.tree.where(self.files[self.instead.get(place, place)])
+        """The planes for an image that did not decode: its own, if its copy was to blame."""
+        failed = self.instead.get(place, place)
+        planes = self._again(failed, device)
+        if planes is not None:
+            return planes
+        where = self.tree.where(self.files[failed])
         if self.strict:
             raise Unreadable(
                 f"{where} {why}: mend it, or pass --data.on-corrupt skip to take the next image "
@@ -186,14 +201,26 @@ class FileSet:
             if other in self.instead:
                 continue
             decoded = finish(decode([self._task(other)], self.image_size, self.decoder), device)
-            if not decoded.failed:
+            planes = self._again(other, device) if decoded.failed else decoded.planes[0]
+            if planes is not None:
                 self.instead[place] = other
                 warnings.warn(
                     f"{where} {why}: {self.tree.where(self.files[other])} takes its place",
                     stacklevel=2,
                 )
-                return decoded.planes[0]
+                return planes
         raise Unreadable(f"not one image in {self.tree.where('')} decodes: {where} {why}")
+
+    def _again(self, place: int, device: torch.device) -> Tensor | None:
+        """The planes of one image by a copy that is not damaged; None if there are none."""
+        name = self.files[place]
+        mended = self.tree.mend(name)
+        if self.masks is not None:
+            mended |= self.masks.mend(mask_name(name))
+        if not mended:
+            return None
+        decoded = finish(decode([self._task(place)], self.image_size, self.decoder), device)
+        return None if decoded.failed else decoded.planes[0]
 
 
 def stays_on_disk(resident: Literal["auto", "memory", "disk"], size: int) -> bool:

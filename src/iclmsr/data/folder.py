@@ -137,7 +137,7 @@ class _Files:
                 "--data.image-size, or --data.resident disk to pretrain on them from their files"
             ) from error
 
-    def read(self, rows: dict[int, int]) -> None:
+    def read(self, rows: dict[int, int], *, again: bool = False) -> None:
         """Reads the files whose indices are the keys into the rows that are the values."""
         # One thread: on CIFAR-10's files two are slower, an image takes less than its hand-over.
         index_of = {self.listing.files[index]: index for index in rows}
@@ -147,11 +147,14 @@ class _Files:
             try:
                 pixels, sizes[index] = decode_image(content, self.images.shape[-1], self.decoder)
             except Unusable as error:
-                self._leave_out(index, error)
+                if not again and self.listing.tree.mend(name):
+                    self.read({index: rows[index]}, again=True)
+                else:
+                    self._leave_out(index, error)
             else:
                 self.images[rows[index]] = pixels
         if self.tree is not None and self.masks is not None:
-            self._read_masks(self.tree, self.masks, rows, sizes)
+            self._read_masks(self.tree, self.masks, rows, sizes, again=again)
 
     def _read_masks(
         self,
@@ -159,6 +162,8 @@ class _Files:
         masks: NDArray[np.bool_],
         rows: dict[int, int],
         sizes: dict[int, tuple[int, int]],
+        *,
+        again: bool,
     ) -> None:
         """The masks of those images that have a size."""
         wanted: dict[str, list[int]] = {}
@@ -172,7 +177,10 @@ class _Files:
                         content, tree.where(name), masks.shape[-1], sizes[index], self.decoder
                     )
                 except Unusable as error:
-                    self._leave_out(index, error)
+                    if not again and tree.mend(name):
+                        self.read({index: rows[index]}, again=True)
+                    else:
+                        self._leave_out(index, error)
 
     def _leave_out(self, index: int, error: Unusable) -> None:
         """Notes a file that cannot be used, or raises."""

@@ -14,6 +14,8 @@ TRANSIENT = (408, 416, 425, 429)
 """HTTP's 4xx that may be another answer later; 416 comes of a file that is being replaced."""
 REASON = 200
 """Characters of an exception that a message has."""
+FACTS = ("size", "ETag", "Last-Modified", "LastModified", "etag", "updated", "mtime")
+"""What file systems say of a file that changes when it is replaced, each some of it."""
 
 
 @dataclass(frozen=True)
@@ -76,32 +78,40 @@ class Patience:
             f"cannot read {url}: tried {times}, last: {self._reason(error)}: {remedy}"
         )
 
-    def _reason(self, error: Exception) -> str:
+    def _reason(self, error: BaseException) -> str:
         """An exception in one line, cut where it is long: some quote what they cannot read."""
+        error = _answer(error)
         if isinstance(error, TimeoutError):
             return f"nothing came for {self.timeout:g} seconds"
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return text if len(text) <= REASON else f"{text[: REASON - 4]} ..."
 
 
+def _answer(error: BaseException) -> BaseException:
+    """What a server said: fsspec's HTTP says "not found" whatever it was, and that as the cause."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return cause or error
+
+
 def _asked(error: Exception) -> float:
     """Seconds that a server asks to be left alone for, in ``Retry-After``; 0 if it does not."""
-    text = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+    text = (getattr(_answer(error), "headers", None) or {}).get("Retry-After", "")
     return float(text) if re.fullmatch(r"\d{1,9}", text.strip()) else 0.0
 
 
 def _lasting(error: Exception) -> bool:
     """Whether to try again is of no use."""
-    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    answer = cause or error
+    answer = _answer(error)
     if type(answer).__name__ == "TooManyRedirects":  # aiohttp's, which may not be installed
         return True
     status = getattr(answer, "status", None)
     if isinstance(status, int):
         # What aiohttp cannot read is no server's answer: it says 400 itself, and has a cause.
         return 400 <= status < 500 and status not in TRANSIENT and answer.__cause__ is None
-    # fsspec's HTTP says "not found" whatever it was; a store names its own answer as the cause.
-    http = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
+    # A store, too, names its own answer as the cause.
+    http = answer is not error and (
+        isinstance(answer, OSError) or type(answer).__module__.startswith("aiohttp")
+    )
     return not http and isinstance(error, FileNotFoundError | PermissionError)
 
 
@@ -128,21 +138,24 @@ class Remote:
 
         return self.patience.keep_trying(url, whole)
 
-    def size(self, url: str) -> int:
-        """The file's length, bytes.
+    def facts(self, url: str) -> tuple[int, str]:
+        """The file's length, bytes, and all that is said of it that changes if it is replaced.
 
         Raises:
-            IclmsrError: As :meth:`read`; or the server does not say.
+            IclmsrError: As :meth:`read`; or the server does not say how long it is.
         """
 
-        def ask() -> Any:
+        def ask() -> dict[str, Any]:
             files, path = self._files(url)
-            return files.info(path)["size"]
+            return dict(files.info(path))
 
-        size = self.patience.keep_trying(url, ask)
-        if size is None:
-            raise IclmsrError(f"cannot read {url}: its server does not say how long it is")
-        return int(size)
+        info = self.patience.keep_trying(url, ask)
+        if info.get("size") is None:
+            raise IclmsrError(
+                f"cannot read {url}: its server does not say how long it is: `iclmsr data shard` "
+                "makes shards with an index that says it"
+            )
+        return int(info["size"]), repr([info.get(fact) for fact in FACTS])
 
     def pieces(self, url: str, size: int, start: int = 0) -> Iterator[bytes]:
         """The file from ``start`` on, one piece after the other, none twice.
@@ -183,7 +196,10 @@ class Remote:
             options: dict[str, Any] = {}
             if url.startswith(("http://", "https://")):
                 import aiohttp
+                import yarl
 
+                if not yarl.URL(url).host:
+                    raise ValueError("it names no server")
                 seconds = self.patience.timeout
                 limits = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
                 options["client_kwargs"] = {"timeout": limits}
@@ -194,6 +210,6 @@ class Remote:
                 f"reading {url} needs a package that is not installed ({error}): "
                 "pip install 'iclmsr[shards]' for http, s3fs for s3, gcsfs for gs"
             ) from error
-        except ValueError as error:
-            raise IclmsrError(f"cannot read {url}: {error}") from error
+        except (TypeError, ValueError) as error:  # it lacks what this kind of URL needs
+            raise IclmsrError(f"cannot read {url}: {error}: mend the address") from error
         return files, path

@@ -10,6 +10,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,10 +21,12 @@ from typing import IO
 from iclmsr.data import cache
 from iclmsr.data.names import printable
 from iclmsr.data.remote import Remote
-from iclmsr.errors import IclmsrError
+from iclmsr.errors import Damaged, IclmsrError
 
 GIB = 1 << 30
 READ = 1 << 20
+_PART = re.compile(r"\.[0-9a-f]{64}\.(\d+)\.part")
+_SHARD = re.compile(r"[0-9a-f]{64}\.tar")
 
 
 def _in_cache() -> Path | None:
@@ -75,6 +79,11 @@ class ShardStore:
                 file: IO[bytes] | None = path.open("rb")
             except (FileNotFoundError, NotADirectoryError):
                 file = self._fetch_noted(url, size, sha256)
+            except OSError as error:
+                raise IclmsrError(
+                    f"cannot read {printable(path)}, a shard in the cache: {error.strerror}: "
+                    "remove it, or set ICLMSR_CACHE to another folder"
+                ) from error
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_size == size:
@@ -84,16 +93,24 @@ class ShardStore:
                 file.close()  # whoever changed it is not one of us
                 path.unlink(missing_ok=True)
 
+    def check(self, sha256: str) -> None:
+        """Removes a shard from the disk if its content is not what it is called by."""
+        path = self.folder / f"{sha256}.tar"
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if _digest(file).hexdigest() != sha256:
+                path.unlink()
+
     def open_unknown(self, url: str) -> tuple[IO[bytes], int, str]:
         """A shard of which only the URL is known, its length in bytes and its SHA-256.
 
         Raises:
+            Damaged: It was replaced meanwhile, as far as its server says so.
             IclmsrError: As :meth:`open`.
         """
-        size = self.remote.size(url)
+        size, facts = self.remote.facts(url)
         while True:
             name = hashlib.sha256(url.encode()).hexdigest()
-            file = self._fetch(url, size, name, None)
+            file = self._fetch(url, size, name, None, facts)
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 sha256 = _digest(file).hexdigest()
@@ -112,7 +129,9 @@ class ShardStore:
                 f"{error}; if it was changed there, remove {printable(note)} to have it read anew"
             ) from error
 
-    def _fetch(self, url: str, size: int, name: str, sha256: str | None) -> IO[bytes] | None:
+    def _fetch(
+        self, url: str, size: int, name: str, sha256: str | None, facts: str | None = None
+    ) -> IO[bytes] | None:
         """Fetches a shard unless another process did so meanwhile, and returns it open."""
         if size > self.room:
             raise IclmsrError(
@@ -133,6 +152,8 @@ class ShardStore:
             with self._writable():
                 self._make_room(part)
             found = self._fill(file, url, size, sha256)
+            if facts is not None and self.remote.facts(url) != (size, facts):
+                raise Damaged(f"{url} was replaced while it was read: try later")
             with self._writable():
                 os.fsync(file.fileno())
                 part.rename(self.folder / f"{found}.tar")
@@ -168,9 +189,11 @@ class ShardStore:
             for path in self.folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
                     status = path.stat()
-                    if path.suffix == ".part":
-                        entries.append((0, int(path.suffixes[-2][1:]), path))
-                    elif path.suffix == ".tar":
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    if started := _PART.fullmatch(path.name):
+                        entries.append((0, int(started[1]), path))
+                    elif _SHARD.fullmatch(path.name):
                         entries.append((status.st_mtime_ns, status.st_size, path))
             total = sum(size for _, size, _ in entries)
             for _, size, path in sorted(entries):

@@ -80,6 +80,7 @@ class ShardTree(Tree):
 
     Attributes:
         shards: The shards, one after the other.
+        whole: Those of which damaged copies have been removed.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class ShardTree(Tree):
         self.base, self.store, self.index = base, store, index
         self.place, self.prefix = Path(base), ""
         self.shards = index.shards
+        self.whole = set[int]()
         found: list[tuple[str, int, int, int]] = []
         for number, shard in enumerate(index.shards):
             for one in shard.samples:
@@ -212,6 +214,17 @@ class ShardTree(Tree):
             IclmsrError: As :meth:`contents`.
         """
         open_shard(self.base, self.store, self.shards[shard]).close()
+
+    def mend(self, name: str) -> bool:
+        """As :meth:`Tree.mend`; a shard from a URL whose copy is damaged is fetched anew."""
+        at = self._find(name)
+        if at is None or not isinstance(self.base, str):
+            return False
+        number = int(self.spots[at, 0])
+        if number not in self.whole:
+            self.store.check(self.shards[number].sha256)
+            self.whole.add(number)
+        return True
 
     def where(self, name: str) -> str:
         """A file or folder of the tree, for messages."""

@@ -77,6 +77,14 @@ class Tree(ABC):
             "pack it as .tar or .zip, or pass --data.resident memory"
         )
 
+    def mend(self, name: str) -> bool:  # noqa: ARG002 - where there is but one copy
+        """Sees to it that a file's copy on this machine is not damaged, if it has one.
+
+        Returns:
+            Whether it has one, so that the file may be another when it is read again.
+        """
+        return False
+
     def where(self, name: str) -> str:
         """A file or folder of the tree, for messages."""
         return printable(self.place / name)

@@ -6,7 +6,10 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 
 
 def begin(employer: int, _: int) -> None:
@@ -31,9 +34,25 @@ def _end_with(employer: int) -> None:
     os._exit(1)
 
 
+def end(workers: Sequence[BaseProcess], *, grace: float) -> None:
+    """Ends workers; Python waits at its exit for every one that does not react, for ever.
+
+    Args:
+        workers: The processes.
+        grace: How long all together have until they are killed, seconds.
+    """
+    for worker in workers:
+        worker.terminate()
+    last = time.monotonic() + grace
+    for worker in workers:
+        worker.join(max(last - time.monotonic(), 0))
+        worker.kill()
+
+
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
     """SIGINT is held back here; processes that are started meanwhile never get it."""
+    resource_tracker.ensure_running()  # whoever starts it lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
