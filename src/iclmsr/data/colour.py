@@ -44,9 +44,8 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor) -> None:
     [150.0, 150.0, 150.0]
     """
     # Brightness, contrast and saturation blend an image with black, its mean gray and its gray.
-    blends = order[order != HUE].view(-1, 3)
-    own = factors.gather(1, blends)
-    to_mean, to_gray = ((1 - own) * (blends == kind) for kind in (CONTRAST, SATURATION))
+    own = factors.gather(1, order)
+    to_mean, to_gray = ((1 - own) * (order == kind) for kind in (CONTRAST, SATURATION))
     shares = torch.stack([own, to_mean, to_gray])[..., None, None].to(images.device)
     turns = factors[:, HUE, None, None].to(images.device)
     # All hues turn at once: the blends that an image has before that come first, the rest after it.
@@ -54,7 +53,7 @@ def jitter_(images: Tensor, factors: Tensor, order: Tensor) -> None:
     for k, first in enumerate(later):
         _blend_(images[:, first:], *shares[:, first:, k])
     _turn_hue_(images, turns)
-    for k, end in enumerate(later):
+    for k, end in enumerate(later, start=1):
         _blend_(images[:, :end], *shares[:, :end, k])
 
 
