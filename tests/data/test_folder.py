@@ -13,6 +13,7 @@ from PIL import Image
 from iclmsr.data.draw import Draw
 from iclmsr.data.folder import read_images
 from iclmsr.data.listing import FOLDERS, Rules, list_folder, top
+from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.trees import open_tree
 from iclmsr.errors import IclmsrError
 
@@ -85,7 +86,7 @@ def test_lossy_formats(tmp_path, name):
 def test_hidden_and_other_files_are_passed_over(tmp_path):
     written = make(tmp_path, "train/cat/0.png")
     make(tmp_path, "train/.hidden/0.png", "train/cat/.0.png", "train/cat/.cache/0.png")
-    make(tmp_path, "other/0.png")
+    make(tmp_path, ".other/0.png")
     (tmp_path / "train" / "cat" / "list.txt").write_text("0.png")
     (tmp_path / "train" / "list.csv").write_text("0.png")
     found = read(tmp_path)
@@ -601,6 +602,16 @@ def test_bytes_of_a_tiff_may_be_0_for_white(tmp_path, black, expected):
     pixels = np.full((SIZE, SIZE), 200, np.uint8)
     write_tiff(tmp_path / "a" / "0.tiff", pixels, (262, 1, black))
     assert read(tmp_path).images.unique().tolist() == [expected]
+
+
+def test_images_are_not_their_own_masks(tmp_path):
+    make(tmp_path, "a/0.png", "b/0.png")
+    message = (
+        f"^data.masks {tmp_path} is where the images are, and has no folder masks: make some with "
+        f"`iclmsr masks {tmp_path} {tmp_path}/masks`, or name the folder that has them$"
+    )
+    with pytest.raises(IclmsrError, match=message):
+        load(DataConfig("folder", tmp_path, masks=tmp_path), "train")
 
 
 def test_drawn_images_keep_their_masks(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from iclmsr.data import imagenet
 from iclmsr.data.imagenet import TINY
+from iclmsr.data.single import Plain
 from iclmsr.data.sources import DataConfig, load
 from iclmsr.data.synthetic import SyntheticConfig, make_synthetic
 from iclmsr.errors import IclmsrError
@@ -188,6 +189,18 @@ def test_annotations_that_do_not_fit(official):
     )
     path.write_text(text.replace(WNIDS[2], "n09999999"))
     fails(f".*; only in {path}: n09999999; only in {official}/train: {WNIDS[2]}", official, "test")
+
+
+@pytest.mark.parametrize("name", ["wnids.txt", "val/val_annotations.txt"])
+def test_lists_that_cannot_be_read_are_not_taken_for_missing(official, name, monkeypatch):
+    real = Plain.__call__
+
+    def denied(self):
+        return PermissionError(13, "Permission denied") if self.path.endswith(name) else real(self)
+
+    monkeypatch.setattr("iclmsr.data.single.Plain.__call__", denied)
+    for split in ("train", "test"):
+        fails(rf"cannot read .*/{name}: Permission denied: make it readable", official, split)
 
 
 def test_missing_training_classes(official):

@@ -157,6 +157,20 @@ def test_a_class_that_is_called_train(tmp_path, read):
     fails(".*/train has images but no classes, and beside it .*", tmp_path, labels=False)
 
 
+@pytest.mark.parametrize("read", [listed, pack], ids=["read", "pack"])
+def test_a_class_that_is_called_train_and_has_folders(tmp_path, read):
+    make(tmp_path, "car/2018/0.png", "plane/2019/0.png", "train/2019/0.png", "train/2020/0.png")
+    message = (
+        f"images in car, plane beside {tmp_path}/train are not read: if these are classes, move a "
+        f"class of that name to {tmp_path}/train/train/, and all others with it"
+    )
+    with pytest.warns(UserWarning, match="not read") as caught:
+        read(tmp_path)
+    assert [str(one.message) for one in caught] == [message]
+    make(tmp_path, "test/2019/0.png", "test/2020/0.png")  # then train is a split
+    read(tmp_path)
+
+
 def test_a_split_without_classes_beside_what_is_none(tmp_path):
     make(tmp_path, "train/0.png", "test/0.png", "val/0.png", "masks/train/0.png", "notes/0.txt")
     make(tmp_path, "outlines/train/0.png")

@@ -337,6 +337,34 @@ def test_all_empty_classes_of_a_split_are_named_together(tmp_path, source):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["test", "val", "valid"])
+def test_a_class_that_is_called_like_a_split_to_test_on(tmp_path, name):
+    for kind in ("car", "plane", name):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        (tmp_path / "set" / kind / "0.png").write_bytes(picture())
+    fails(
+        f"no train images in {tmp_path}/set: looked for a folder train; .*",
+        tmp_path / "set",
+        tmp_path / "out",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("sorted_", ["train", "test"])
+def test_classes_in_one_split_only(tmp_path, sorted_):
+    for split in ("train", "test"):
+        place = tmp_path / "set" / split / ("a" if split == sorted_ else "")
+        place.mkdir(parents=True)
+        (place / "0.png").write_bytes(picture())
+    other = "test" if sorted_ == "train" else "train"
+    fails(
+        f"{tmp_path}/set/{sorted_} has classes, and {tmp_path}/set/{other} has images without: "
+        "sort those into folders by class, or move one elsewhere",
+        tmp_path / "set",
+        tmp_path / "out",
+    )
+
+
 def test_unsorted_images_are_no_class(tmp_path, source):
     unpack(source, {"val/images/0.png": picture()})
     for place in (source, source / "val"):

@@ -82,7 +82,7 @@ def compose(objects: Path, scenes: Path, out: Path, config: ComposeConfig) -> Co
     tree, behind = (top(open_tree(path)) for path in (objects, scenes))
     cast = split_objects(tree, config)
     stage = split_scenes(behind, cast.classes, config)
-    masks = open_masks(objects if config.masks is None else config.masks)
+    masks = open_masks(objects if config.masks is None else config.masks, tree)
     maker = _Maker(tree, masks, behind, cast, stage, config)
     with whole_folder(out) as folder, careful(FaintMask):
         rows = [row for front in FRONTS for row in maker.make(front, folder)]

@@ -59,11 +59,14 @@ def list_tiny_imagenet(tree: Tree, split: str, rules: Rules) -> Listing:
     Source: Stanford CS231n; layout of tiny-imagenet-200.zip. Departure: none.
     """
     rules = replace(rules, folders=FOLDERS)
-    texts = {
-        name: content.decode("utf-8-sig", "replace")
-        for name, content in tree.contents([ANNOTATIONS, WNIDS])
-        if isinstance(content, bytes)
-    }
+    texts = {}
+    for name, content in tree.contents([ANNOTATIONS, WNIDS]):
+        if isinstance(content, bytes):
+            texts[name] = content.decode("utf-8-sig", "replace")
+        elif not isinstance(content, FileNotFoundError):
+            raise IclmsrError(
+                f"cannot read {tree.where(name)}: {content.strerror or content}: make it readable"
+            )
     if WNIDS in texts and "train" in tree.folders():
         _check_complete(tree, set(texts[WNIDS].split()))
     here = next((name for name in FOLDERS["test"] if name in tree.folders()), "")

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which image files belong to a split, and what their classes are."""
 
-import contextlib
-import warnings
 from dataclasses import dataclass
 
 from iclmsr.data.backgrounds import Backgrounds
 from iclmsr.data.classes import check_same, choose, shown
+from iclmsr.data.doubts import (
+    LOOSE,
+    check_case,
+    check_masks,
+    check_sorted,
+    check_train,
+    warn_of_loose,
+)
 from iclmsr.data.names import printable
-from iclmsr.data.rules import CALLED, FOLDERS, MASKS, SPLITS, SUFFIXES, Rules
+from iclmsr.data.rules import FOLDERS, MASKS, SPLITS, SUFFIXES, Rules
 from iclmsr.data.trees import Archive, Tree
 from iclmsr.errors import IclmsrError
 
@@ -27,8 +33,6 @@ __all__ = [
     "list_folder",
     "top",
 ]
-
-LOOSE = "images lie beside the class folders and are not read"
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,9 @@ def list_folder(tree: Tree, split: str, rules: Rules) -> Listing:
     """
     folder = _split_folder(tree, split, rules)
     if folder:
-        _warn_of_loose(tree, "")
-    _check_train(tree, folder, rules)
+        warn_of_loose(tree, "")
+    if not rules.labels:
+        check_train(tree, folder, rules)
     classes = classes_of(tree, folder, rules) if rules.labels else ()
     if not classes:
         files = images_in(tree, folder, rules)
@@ -119,12 +124,12 @@ def list_classes(tree: Tree, folder: str, classes: tuple[str, ...], rules: Rules
     Raises:
         IclmsrError: Classes are empty; all of them are named.
     """
-    groups = [_images_in(tree, _join(folder, name), rules) for name in classes]
+    groups = [rules.images(tree, _join(folder, name)) for name in classes]
     empty = [name for name, group in zip(classes, groups, strict=True) if not group]
     if empty:
         several = f"{len(empty):,} classes of {tree.where(folder)}: {shown(empty)}"
         raise _no_images(tree.where(_join(folder, empty[0])) if len(empty) == 1 else several)
-    _warn_of_loose(tree, folder)
+    warn_of_loose(tree, folder)
     labels = tuple(label for label, group in enumerate(groups) for _ in group)
     return Listing(tree, tuple(path for group in groups for path in group), labels, classes)
 
@@ -135,7 +140,7 @@ def classes_of(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     Raises:
         IclmsrError: The list cannot be read, or names no class here; ``train`` may be a class.
     """
-    _check_train(tree, folder, rules)
+    check_train(tree, folder, rules)
     found = [name for name in tree.folders(folder) if _join(folder, name) not in rules.apart]
     return choose(found, rules.class_list, tree.where(folder))
 
@@ -153,80 +158,13 @@ def _split_folder(tree: Tree, split: str, rules: Rules) -> str:
     if there[split]:
         return there[split][0]
     if split == "train" and not there["test"]:
-        _check_masks(tree, rules)
+        check_masks(tree, rules)
         return ""
     names = rules.folders[split]
     raise IclmsrError(
         f"no {split} images in {tree.where('')}: looked for a folder {' or '.join(names)}; "
         f"put the images into {tree.where(names[0])}/CLASS/"
     )
-
-
-def check_case(tree: Tree, folders: list[str]) -> None:
-    """Raises where a folder is called almost like that of a split, and none is a class."""
-    meant = {name: CALLED.get(name.lower(), name.lower()) for name in folders}
-    if not set(meant.values()) <= {*SPLITS, MASKS}:
-        return  # a class may be called Train
-    for name, known in meant.items():
-        if known in SPLITS and name != known:
-            why = ", as its name is not in lower case" if name.lower() == known else ""
-            raise IclmsrError(
-                f"{tree.where(name)} is no split{why}: call it {known}, or {_as_class(tree, name)}"
-            )
-
-
-def _check_masks(tree: Tree, rules: Rules) -> None:
-    """Raises where a folder beside classes is called like that of the masks and is a class."""
-    if MASKS not in rules.apart:
-        return
-    for name in tree.folders():
-        if name.lower() == MASKS and name not in rules.apart:
-            raise IclmsrError(
-                f"{tree.where(name)} holds no masks, as its name is not in lower case: call it "
-                f"{MASKS}, or {_as_class(tree, name)}"
-            )
-    for name in tree.files(MASKS) if MASKS in tree.folders() else []:
-        if name.lower().endswith(SUFFIXES[1:]):
-            raise IclmsrError(
-                f"{tree.where(name)} is no PNG, but the folder {MASKS} beside classes holds masks "
-                f"as PNG files: {_as_class(tree, MASKS)}"
-            )
-
-
-def _check_train(tree: Tree, folder: str, rules: Rules) -> None:
-    """Raises where ``train`` holds images and no classes, and may be a class beside others."""
-    if folder != "train" or tree.folders(folder):
-        return
-    others = set(tree.folders()) - SPLITS
-    beside = [name for name in others if _has_images(tree, name, rules)]
-    if beside:
-        raise IclmsrError(
-            f"{tree.where(folder)} has images but no classes, and beside it there are images in "
-            f"{shown(beside)}: if these are classes, {_as_class(tree, folder)}; if not, move them "
-            "elsewhere"
-        )
-
-
-def _has_images(tree: Tree, folder: str, rules: Rules) -> bool:
-    """Whether there are images below a folder; none are in one that cannot be listed."""
-    with contextlib.suppress(IclmsrError):
-        return bool(_images_in(tree, folder, rules))
-    return False
-
-
-def _as_class(tree: Tree, name: str) -> str:
-    """What to do about a class whose name says that it is none, in words that end a message."""
-    return (
-        f"move a class of that name to {tree.where('train')}/{printable(name)}/, and all others "
-        "with it"
-    )
-
-
-def _warn_of_loose(tree: Tree, folder: str) -> None:
-    """Says which images beside folders that are read are not."""
-    loose = [name for name in tree.files_in(folder) if name.lower().endswith(SUFFIXES)]
-    if loose:
-        warnings.warn(f"{len(loose):,} {LOOSE}: {shown(loose)}", stacklevel=3)
 
 
 def _check_classes(
@@ -246,45 +184,16 @@ def _check_classes(
         check_same(classes, tree.where(folder), train, tree.where("train"), split=split)
 
 
-def check_sorted(tree: Tree, folder: str, classes: tuple[str, ...]) -> None:
-    """Raises where the only class is a folder that has images of all classes.
-
-    Args:
-        tree: The data set.
-        folder: A split's.
-        classes: The folders in it.
-
-    Raises:
-        IclmsrError: It is so: an accuracy on one class would be 100 %.
-    """
-    if classes == ("images",):
-        raise IclmsrError(
-            f"{tree.where(_join(folder, 'images'))} is no class but a folder of unsorted images, "
-            "as Tiny ImageNet's val and test have: pass --data.source tiny-imagenet and the folder "
-            "that val lies in as --data.root, or --data.no-labels, or sort them into "
-            f"{tree.where(_join(folder, 'CLASS'))}/"
-        )
-
-
 def images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
     """All image files at any depth below ``folder``, sorted.
 
     Raises:
         IclmsrError: There is none.
     """
-    files = _images_in(tree, folder, rules)
+    files = rules.images(tree, folder)
     if not files:
         raise _no_images(tree.where(folder))
     return files
-
-
-def _images_in(tree: Tree, folder: str, rules: Rules) -> tuple[str, ...]:
-    """As above, but there may be none."""
-    return tuple(
-        name
-        for name in tree.files(folder)
-        if name.lower().endswith(SUFFIXES) and not rules.sets_apart(name)
-    )
 
 
 def _no_images(where: str) -> IclmsrError:

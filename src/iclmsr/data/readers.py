@@ -132,28 +132,37 @@ def rules_of(config: DataConfig, tree: Tree) -> tuple[Rules, Tree | None]:
     masks = None
     apart: tuple[str, ...] = () if isinstance(tree, ShardTree) else (MASKS,)
     if config.masks is not None:
-        masks = open_masks(config.masks, config.shard_cache)
+        masks = open_masks(config.masks, tree, config.shard_cache)
         apart += _apart_of(masks, tree)
     folders = IMAGENET_FOLDERS if "imagenet" in config.source else FOLDERS
     return Rules(folders, config.labels, config.class_list, apart), masks
 
 
-def open_masks(path: Path | str, shard_cache: float = SHARD_CACHE) -> Tree:
+def open_masks(path: Path | str, images: Tree, shard_cache: float = SHARD_CACHE) -> Tree:
     """The masks at a place: a folder masks in it, those in its shards, or all of it.
 
     Args:
         path: A folder, an archive or shards.
+        images: Whose masks they are.
         shard_cache: How much of the disk shards from a URL may take, GiB.
 
     Raises:
-        IclmsrError: It does not exist, or the shards have no masks.
+        IclmsrError: It does not exist, has no masks, or they would be the images themselves.
     """
     if isinstance(path, Path) and not names_shards(path) and not path.exists():
         raise IclmsrError(f"data.masks {printable(path)} does not exist")
     tree = top(open_tree(path, shard_cache))
     if isinstance(tree, ShardTree):
         return tree.masks()
-    return tree.below(MASKS) if MASKS in tree.folders() else tree
+    if MASKS in tree.folders():
+        return tree.below(MASKS)
+    if tree.place.resolve() == images.place.resolve():
+        place = printable(path)
+        raise IclmsrError(
+            f"data.masks {place} is where the images are, and has no folder {MASKS}: make some "
+            f"with `iclmsr masks {place} {place}/{MASKS}`, or name the folder that has them"
+        )
+    return tree
 
 
 def _hugging_face(config: DataConfig, split: str, draw: Draw) -> ImageSet | FileSet:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iclmsr.data.trees import Tree
+
 SUFFIXES = tuple(
     ".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2".split()  # noqa: SIM905
 )
@@ -39,3 +41,11 @@ class Rules:
         (True, False)
         """
         return name.startswith(tuple(f"{folder}/" for folder in self.apart))
+
+    def images(self, tree: Tree, folder: str) -> tuple[str, ...]:
+        """All image files at any depth below a folder, sorted; masks are none."""
+        return tuple(
+            name
+            for name in tree.files(folder)
+            if name.lower().endswith(SUFFIXES) and not self.sets_apart(name)
+        )

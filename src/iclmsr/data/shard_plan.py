@@ -26,6 +26,7 @@ from iclmsr.data.listing import (
 )
 from iclmsr.data.shard_index import FIRST
 from iclmsr.data.trees import Folder, Tree
+from iclmsr.errors import IclmsrError
 from iclmsr.seeds import generator
 
 BLOCK = tarfile.BLOCKSIZE
@@ -46,10 +47,18 @@ def listings_of(tree: Tree, rules: Rules) -> dict[str, Listing]:
     inside = tree.folders()
     check_case(tree, inside)
     names = [name for group in FOLDERS.values() for name in group if name in inside]
-    if not names:
+    if "train" not in names:  # in the root, or missing
         return {"": list_folder(tree, "train", rules)}
     others = Files(tree, rules, None, "folder").others
-    return {name: _listing(tree, name, rules) for name in dict.fromkeys((*names, *others))}
+    found = {name: _listing(tree, name, rules) for name in dict.fromkeys((*names, *others))}
+    for name, listing in found.items():
+        if bool(listing.classes) != bool(found["train"].classes):
+            some = (name, "train") if listing.classes else ("train", name)
+            raise IclmsrError(
+                f"{tree.where(some[0])} has classes, and {tree.where(some[1])} has images without: "
+                "sort those into folders by class, or move one elsewhere"
+            )
+    return found
 
 
 def _listing(tree: Tree, folder: str, rules: Rules) -> Listing:
