@@ -478,7 +478,8 @@ def test_blur_and_solarize_of_each_view():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 0}, "size must be > 0 pixels, got 0"),
+        ({"size": 0}, "size must be whole pixels, > 0, got 0"),
+        ({"size": 32.5}, "size must be whole pixels, > 0, got 32.5"),
         ({"crop_scale": (0.5, 0.2)}, "crop-scale must have 1e-06 <= low <= high <= 1, got 0.5 0.2"),
         ({"crop_scale": (0.0, 1.0)}, "crop-scale .* got 0.0 1.0"),
         ({"crop_scale": (0.5, 1.2)}, "crop-scale .* got 0.5 1.2"),
@@ -546,6 +547,24 @@ def test_views_do_not_depend_on_the_default_precision():
 def test_images_that_do_not_fit_their_parameters(images, rows, message):
     with pytest.raises(IclmsrError, match=f"^{message}"):
         make_views(images, nothing(rows, 8, 8), ViewConfig(size=8), **NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.5,), (1.0,) * 3), ((0.5,) * 3, (1.0, 0.0, 1.0)), ((0.5,) * 3, (1.0,) * 4)]
+)
+def test_normalization_that_cannot_be(mean, std):
+    with pytest.raises(IclmsrError, match="^mean and std must be 3 numbers each, std > 0, got"):
+        make_views(noise(2), nothing(2), ViewConfig(), mean=mean, std=std)
+
+
+@pytest.mark.parametrize("sizes", [(3, 0, 32), (3, 32, 0), (-1, 32, 32)])
+def test_images_that_cannot_be(sizes):
+    with pytest.raises(IclmsrError, match="^there are no parameters for -?[0-9]+ images of"):
+        draw_parameters(*sizes, ViewConfig(), seeded())
+
+
+def test_chances_may_be_a_list():
+    assert ViewConfig(blur=[1.0, 0.1]) == ViewConfig(blur=(1.0, 0.1))
 
 
 def test_a_crop_has_pixels_however_long_it_shall_be():

@@ -66,8 +66,11 @@ class ViewConfig:
     """With which an image's background is changed in a view, or a pair exchanges theirs."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise IclmsrError(f"views.size must be > 0 pixels, got {self.size}")
+        for name in ("blur", "solarize"):
+            if isinstance(chances := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(chances))
+        if self.size < 1 or self.size != int(self.size):
+            raise IclmsrError(f"views.size must be whole pixels, > 0, got {self.size}")
         for name, most in (("crop_scale", 1.0), ("crop_ratio", MOST), ("blur_sigma", MOST)):
             low, high = getattr(self, name)
             if not LEAST <= low <= high <= most:

@@ -70,6 +70,9 @@ def draw_parameters(
         config: The distribution; of blur and solarize, where views differ, that of view 0.
         generator: A CPU generator.
 
+    Raises:
+        IclmsrError: ``count`` < 0, or the images have no pixels.
+
     Source: torchvision's ColorJitter, RandomResizedCrop, RandomSolarize; MoCo v2's GaussianBlur.
     Departure: none.
 
@@ -77,6 +80,10 @@ def draw_parameters(
     >>> parameters.box.shape, bool(parameters.flip.all())
     (torch.Size([8, 4]), True)
     """
+    if count < 0 or height < 1 or width < 1:
+        raise IclmsrError(
+            f"there are no parameters for {count} images of {height} x {width} pixels"
+        )
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
@@ -144,7 +151,7 @@ def make_views(
 
     Raises:
         IclmsrError: The images have another shape or type; the parameters are not of B images of
-            this size.
+            this size; ``mean`` or ``std`` is not of 3 channels, or ``std`` not > 0.
 
     Source: torchvision's transforms and GaussianBlur on PIL images. Departure: but for the jitter,
     no rounding between the steps; the blur is a sampled Gaussian, not Pillow's three boxes.
@@ -156,6 +163,8 @@ def make_views(
     tensor([1.])
     """
     _check(images, parameters)
+    if not (len(mean) == len(std) == 3 and all(unit > 0 for unit in std)):
+        raise IclmsrError(f"mean and std must be 3 numbers each, std > 0, got {mean} and {std}")
     height, width = images.shape[2:]
     step = max(1, CACHED_PIXELS // (height * width) if images.is_cpu else len(images))
     shift, spread = ((255 * torch.tensor(v)).tolist() for v in (mean, std))
