@@ -149,12 +149,16 @@ def test_different_classes(tmp_path):
     assert len(read(tmp_path)) == 2
     fails(
         f"test and train have different classes; only in {tmp_path}/test: c; "
-        f"only in {tmp_path}/train: b",
+        f"only in {tmp_path}/train: b: give both the same",
         tmp_path,
         "test",
     )
     make(tmp_path, *(f"train/{number}/0.png" for number in range(8)), "test/b/0.png")
-    fails(rf".*; only in {tmp_path}/train: 0, 1, 2, 3, 4 and 3 more", tmp_path, "test")
+    fails(
+        rf".*; only in {tmp_path}/train: 0, 1, 2, 3, 4 and 3 more: give both the same",
+        tmp_path,
+        "test",
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -404,7 +404,7 @@ def test_test_images_have_the_classes_of_the_training_images(tmp_path):
     write_split(tmp_path / "set", "test", [2], ["z"], word)
     fails(
         f"test and train have different classes; only in {tmp_path}/set, split test: z; "
-        f"only in {tmp_path}/set, split train: x, y",
+        f"only in {tmp_path}/set, split train: x, y: give both the same",
         replace(config, label_column="label"),
         "test",
     )

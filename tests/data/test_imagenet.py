@@ -183,12 +183,16 @@ def test_annotations_that_do_not_fit(official):
     )
     path.write_text(text.replace(WNIDS[2], WNIDS[0]))
     fails(
-        f"test and train have different classes; only in {official}/train: {WNIDS[2]}",
+        f"test and train have different classes; only in {official}/train: {WNIDS[2]}: give both the same",
         official,
         "test",
     )
     path.write_text(text.replace(WNIDS[2], "n09999999"))
-    fails(f".*; only in {path}: n09999999; only in {official}/train: {WNIDS[2]}", official, "test")
+    fails(
+        f".*; only in {path}: n09999999; only in {official}/train: {WNIDS[2]}: give both the same",
+        official,
+        "test",
+    )
 
 
 @pytest.mark.parametrize("name", ["wnids.txt", "val/val_annotations.txt"])

@@ -105,7 +105,9 @@ def check_same(
         if names:
             differ.append(f"only in {folder}: {shown(names)}")
     if differ:
-        raise IclmsrError(f"{split} and train have different classes; {'; '.join(differ)}")
+        raise IclmsrError(
+            f"{split} and train have different classes; {'; '.join(differ)}: give both the same"
+        )
 
 
 def shown(names: Collection[str]) -> str:
