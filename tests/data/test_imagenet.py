@@ -183,7 +183,8 @@ def test_annotations_that_do_not_fit(official):
     )
     path.write_text(text.replace(WNIDS[2], WNIDS[0]))
     fails(
-        f"test and train have different classes; only in {official}/train: {WNIDS[2]}: give both the same",
+        f"test and train have different classes; only in {official}/train: {WNIDS[2]}: give both "
+        "the same",
         official,
         "test",
     )
