@@ -9,7 +9,7 @@ from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
 from iclmsr.data.hugging_face import Columns
 from iclmsr.data.listing import LOOSE
-from iclmsr.data.names import printable
+from iclmsr.data.names import counted, printable
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -87,12 +87,14 @@ class Findings:
                 yield f"not one {name} image can be used of: {shown(named)}"
             if self.config.on_corrupt == "skip":
                 continue
-            for images, what in (
-                (split.corrupt, "do not decode: mend or remove them, or"),
-                (split.unmasked, "have no mask that can be used: `iclmsr masks` makes masks, or"),
-            ):
-                if images:
-                    yield f"{len(images):,} {name} images {what} pass --data.on-corrupt skip"
+            skip = "or pass --data.on-corrupt skip"
+            if split.corrupt:
+                one = "does not decode: mend or remove it"
+                many = "do not decode: mend or remove them"
+                yield f"{_images(len(split.corrupt), name, one, many)}, {skip}"
+            if split.unmasked:
+                images = _images(len(split.unmasked), name, "has", "have")
+                yield f"{images} no mask that can be used: `iclmsr masks` makes masks, {skip}"
 
     def notes(self) -> list[str]:
         """What a run would not stop at, but a person should know."""
@@ -108,28 +110,31 @@ class Findings:
             if declared:
                 yield f"there are no {name} images of: {shown(declared)}"
         if self.loose:
-            yield f"{len(self.loose):,} {LOOSE}: {shown(self.loose)}"
+            one = "image lies beside the class folders and is not read"
+            yield f"{counted(len(self.loose), one, LOOSE)}: {shown(self.loose)}"
         if self.unused:
-            yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
+            images = counted(len(self.unused), "image is", "images are")
+            yield f"{images} in neither split: {shown(self.unused)}"
         if self.passed:
             few = self.passed.most_common(5)
             kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
-            yield f"{self.passed.total():,} files are not called like images ({kinds}): passed over"
+            files = counted(self.passed.total(), "file is", "files are")
+            yield f"{files} not called like images ({kinds}): passed over"
         across = self.across()
         for name in self.splits:
             there = sum(split == name for group in across for split, _ in group)
             if there and name != "train":
-                yield (
-                    f"{there:,} {name} images are training images too (same pixels): "
-                    "accuracy on them says nothing"
-                )
+                images = _images(there, name, "is a training image", "are training images")
+                yield f"{images} too (same pixels): accuracy on such images says nothing"
         for name in self.splits:
             more = sum(len(group) - 1 for group in self.within(name))
             if more:
-                yield f"{more:,} {name} images are copies of others (same pixels)"
+                images = _images(more, name, "is a copy of another", "are copies of others")
+                yield f"{images} (same pixels)"
         conflicts = self.conflicts()
         if conflicts:
-            yield f"{len(conflicts):,} groups of copies are in different classes"
+            groups = counted(len(conflicts), "group of copies is", "groups of copies are")
+            yield f"{groups} in different classes"
         for name, split in self.splits.items():
             yield from self._notes_on(name, split)
 
@@ -147,15 +152,19 @@ class Findings:
             yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
         small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)
         if small:
-            yield (
-                f"{small:,} {name} images have a side below {self.config.image_size} pixels: "
-                "they are enlarged"
-            )
+            what = f"with a side below {self.config.image_size} pixels"
+            yield _images(small, name, f"{what} is enlarged", f"{what} are enlarged")
         if self.config.on_corrupt == "skip" and (split.corrupt or split.unmasked):
             out = len(split.corrupt) + len(split.unmasked)
-            yield f"{out:,} {name} images cannot be used and would be left out"
+            yield f"{counted(out, f'{name} image')} cannot be used and would be left out"
         shares = [] if split.masks is None else list(split.masks.shares.values())
         for share, what in ((0, "no foreground"), (1, "nothing but foreground")):
             blank = sum(found == share for found in shares)
             if blank:
-                yield f"{blank:,} {name} masks have {what}"
+                masks = counted(blank, f"{name} mask has", f"{name} masks have")
+                yield f"{masks} {what}"
+
+
+def _images(number: int, split: str, one: str, many: str) -> str:
+    """So many images of a split, and what one or many of them do."""
+    return counted(number, f"{split} image {one}", f"{split} images {many}")
