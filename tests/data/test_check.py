@@ -338,7 +338,7 @@ def test_one_of_each(root):
     ]
     assert found["notes"] == [
         "1 image lies beside the class folders and is not read: stray.png",
-        "1 image is in neither split: other/a/0.png",
+        "1 image belongs to no split: other/a/0.png",
         "1 file is not called like images (.txt: 1): passed over",
         f"1 train image with a side below {SIZE} pixels is enlarged",
         "1 train mask has no foreground",

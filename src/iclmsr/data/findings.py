@@ -31,7 +31,7 @@ class Findings:
         has_test: Whether there is anything to test on.
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
-        unused: Image files elsewhere that belong to neither split.
+        unused: Image files elsewhere that belong to no split.
         passed: Other files by their suffix, which nothing reads as images.
         remarks: What the readers warn of.
     """
@@ -113,8 +113,8 @@ class Findings:
             one = "image lies beside the class folders and is not read"
             yield f"{counted(len(self.loose), one, LOOSE)}: {shown(self.loose)}"
         if self.unused:
-            images = counted(len(self.unused), "image is", "images are")
-            yield f"{images} in neither split: {shown(self.unused)}"
+            images = counted(len(self.unused), "image belongs", "images belong")
+            yield f"{images} to no split: {shown(self.unused)}"
         if self.passed:
             few = self.passed.most_common(5)
             kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
