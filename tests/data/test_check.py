@@ -290,11 +290,39 @@ def test_copies_within_and_across_splits_and_of_other_classes(root):
     assert found["copies_across_splits"] == found["copies_in_different_classes"]
     assert len(found["copies_across_splits"]) == 1
     assert found["notes"] == [
-        "1 test image is a training image too (same pixels): accuracy on such images says nothing",
+        "1 test image is one of the training images too (same pixels): accuracy on such images "
+        "says nothing",
         "2 train images are copies of others (same pixels)",
         "1 test image is a copy of another (same pixels)",
         "1 group of copies is in different classes",
     ]
+
+
+def test_copies_in_two_splits_that_are_not_trained_on(root):
+    write(root, "val/cat/0.png", "original/cat/0.png", seed=50)
+    write(root, "val/dog/0.png", "original/dog/0.png", seed=60)
+    for name in ("cat", "dog"):
+        picture(7).save(root / f"val/{name}/7.png")
+    picture(7).save(root / "original/cat/7.png")  # and test/dog/0.png is that one
+    found = looked(root)
+    assert set(found["splits"]) == {"train", "test", "val", "original"}
+    group = [image["image"] for image in found["copies_across_splits"][0]]
+    assert set(group) == {
+        "test/dog/0.png",
+        "val/cat/7.png",
+        "val/dog/7.png",
+        "original/cat/7.png",
+    }
+    noted = [note for note in found["notes"] if "chosen" in note]
+    assert sorted(noted) == [
+        "1 original image is one of the test images too (same pixels): what is chosen on "
+        "original has seen the test images",
+        "2 val images are original images too (same pixels): what is chosen on val has seen the "
+        "original images",
+        "2 val images are test images too (same pixels): what is chosen on val has seen the test "
+        "images",
+    ]
+    assert not any("training" in note for note in found["notes"])
 
 
 def test_the_same_bytes_in_another_shape_are_no_copy(tmp_path):

@@ -4,6 +4,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
@@ -53,13 +54,13 @@ class Findings:
         return [group for group in own if len(group) > 1]
 
     def across(self) -> Copies:
-        """Groups with training images and those of another split."""
-        splits = [{split for split, _ in group} for group in self.copies]
-        return [
-            group
-            for group, there in zip(self.copies, splits, strict=True)
-            if "train" in there and len(there) > 1
-        ]
+        """Groups with images of two or more splits."""
+        return [group for group in self.copies if len({split for split, _ in group}) > 1]
+
+    def shared(self, split: str, other: str) -> int:
+        """How many images of a split are those of another one, too."""
+        groups = ([name for name, _ in group] for group in self.copies)
+        return sum(group.count(split) for group in groups if other in group)
 
     def conflicts(self) -> Copies:
         """Groups whose images have different classes."""
@@ -120,12 +121,14 @@ class Findings:
             kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
             files = counted(self.passed.total(), "file is", "files are")
             yield f"{files} not called like images ({kinds}): passed over"
-        across = self.across()
-        for name in self.splits:
-            there = sum(split == name for group in across for split, _ in group)
-            if there and name != "train":
-                images = _images(there, name, "is a training image", "are training images")
-                yield f"{images} too (same pixels): accuracy on such images says nothing"
+        for other, name in combinations(self.splits, 2):
+            known, why = other, f"what is chosen on {name} has seen the {other} images"
+            if other == "train":
+                known, why = "training", "accuracy on such images says nothing"
+            there = self.shared(name, other)
+            if there:
+                one, many = f"is one of the {known} images", f"are {known} images"
+                yield f"{_images(there, name, one, many)} too (same pixels): {why}"
         for name in self.splits:
             more = sum(len(group) - 1 for group in self.within(name))
             if more:
