@@ -162,7 +162,7 @@ def test_an_image_that_does_not_decode(tmp_path, capsys):
         warnings.simplefilter("always")
         code, _, err = run("pretrain", *words, "--data.on-corrupt", "skip", capsys=capsys)
     assert code == 0
-    assert err.startswith("warning: 1 images could not be used and are left out")
+    assert err.startswith("warning: 1 image could not be used and is left out: environment")
     assert str(bad) in err
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["skipped"] == [str(bad)]

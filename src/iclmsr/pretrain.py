@@ -17,6 +17,7 @@ from iclmsr.data.backdrops import fingerprint
 from iclmsr.data.batches import check_masks
 from iclmsr.data.file_set import FINGERPRINT, FileSet
 from iclmsr.data.images import ImageSet
+from iclmsr.data.names import counted
 from iclmsr.data.sources import DataConfig, open_split
 from iclmsr.distributed import World, device_of, join, together
 from iclmsr.encoders.start import check_origin, origin
@@ -162,9 +163,10 @@ def _training_images(config: PretrainConfig) -> ImageSet | FileSet:
     """The training images, at least one batch of them."""
     images = open_split(config.data, "pretrain")
     if images.skipped:
+        one, many = "image could not be used and is", "images could not be used and are"
+        out = counted(len(images.skipped), one, many)
         warnings.warn(
-            f"{len(images.skipped)} images could not be used and are left out: environment.json "
-            f"lists them, {images.skipped[0]} first",
+            f"{out} left out: environment.json lists all, {images.skipped[0]} first",
             stacklevel=2,
         )
     check_masks(images, config.views)

@@ -149,7 +149,7 @@ def test_check_exits_with_1_where_a_run_would_stop(root, tmp_path, capsys):
     assert code == 1
     assert err == "error: a run would stop: 1 problem, listed above\n"
     assert "  train/cat/bad.png does not decode (no image of a known format)\n" in out
-    assert "problem: 1 train images do not decode: mend or remove them, or pass" in out
+    assert "problem: 1 train image does not decode: mend or remove it, or pass" in out
     assert sheet.exists()  # the others are shown
     assert run("check", root, "--data.on-corrupt", "skip", capsys=capsys)[0] == 0
     broken = tmp_path / "set.tar.gz"
@@ -165,7 +165,7 @@ def test_check_exits_with_1_where_a_run_would_stop(root, tmp_path, capsys):
 def test_check_follows_recipe_and_options(root, tmp_path, capsys):
     out = run("check", root, "--recipe", "simclr-tiny-imagenet", capsys=capsys)[1]
     assert "source tiny-imagenet, read as 64 x 64 pixels" in out
-    assert "\nnote: 8 train images have a side below 64 pixels: they are enlarged\n" in out
+    assert "\nnote: 8 train images with a side below 64 pixels are enlarged\n" in out
     assert f"\nnote: {root} is not of the official size: 2 classes (official 200), 8 images" in out
     out = run("check", root, "--data.image-size", "16", "--data.limit", "3", capsys=capsys)[1]
     assert "read as 16 x 16 pixels" in out
@@ -306,7 +306,7 @@ def test_check_looks_at_every_split_and_draws_the_one_asked_for(root, tmp_path, 
         "val": 2,
     }
     assert found["unused"] == []
-    assert "2 val images are training images too (same pixels): accuracy on them" in str(found)
+    assert "2 val images are training images too (same pixels): accuracy on" in str(found)
     code, _, err = run("check", root, "--sheet", sheet, "--split", "vla", capsys=capsys)
     assert code == 2
     assert err == "error: unknown --split 'vla': did you mean 'val'?\n"

@@ -24,6 +24,16 @@ def source(tmp_path):
     return tmp_path / "set"
 
 
+def test_one_image_in_one_shard(tmp_path, source, capsys):
+    for name in ("a/0", "b/0"):
+        (source / f"{name}.png").unlink()
+    (source / "b").rmdir()
+    run(source, tmp_path / "out")
+    assert (
+        capsys.readouterr().out.splitlines()[-2].startswith(f"{tmp_path}/out: 1 image in 1 shard, ")
+    )
+
+
 def test_shards_with_masks(tmp_path, source, capsys):
     out = tmp_path / "out"
     run(source, out, "--masks", source, "--shard-size", "3K", "--seed", "1")

@@ -290,11 +290,39 @@ def test_copies_within_and_across_splits_and_of_other_classes(root):
     assert found["copies_across_splits"] == found["copies_in_different_classes"]
     assert len(found["copies_across_splits"]) == 1
     assert found["notes"] == [
-        "1 test images are training images too (same pixels): accuracy on them says nothing",
+        "1 test image is one of the training images too (same pixels): accuracy on such images "
+        "says nothing",
         "2 train images are copies of others (same pixels)",
-        "1 test images are copies of others (same pixels)",
-        "1 groups of copies are in different classes",
+        "1 test image is a copy of another (same pixels)",
+        "1 group of copies is in different classes",
     ]
+
+
+def test_copies_in_two_splits_that_are_not_trained_on(root):
+    write(root, "val/cat/0.png", "original/cat/0.png", seed=50)
+    write(root, "val/dog/0.png", "original/dog/0.png", seed=60)
+    for name in ("cat", "dog"):
+        picture(7).save(root / f"val/{name}/7.png")
+    picture(7).save(root / "original/cat/7.png")  # and test/dog/0.png is that one
+    found = looked(root)
+    assert set(found["splits"]) == {"train", "test", "val", "original"}
+    group = [image["image"] for image in found["copies_across_splits"][0]]
+    assert set(group) == {
+        "test/dog/0.png",
+        "val/cat/7.png",
+        "val/dog/7.png",
+        "original/cat/7.png",
+    }
+    noted = [note for note in found["notes"] if "chosen" in note]
+    assert sorted(noted) == [
+        "1 original image is one of the test images too (same pixels): what is chosen on "
+        "original has seen the test images",
+        "2 val images are original images too (same pixels): what is chosen on val has seen the "
+        "original images",
+        "2 val images are test images too (same pixels): what is chosen on val has seen the test "
+        "images",
+    ]
+    assert not any("training" in note for note in found["notes"])
 
 
 def test_the_same_bytes_in_another_shape_are_no_copy(tmp_path):
@@ -318,6 +346,34 @@ def test_images_that_no_split_reads(root):
     limited = looked(root, masks=None, limit=4)
     assert limited["unused"] == []
     assert "1 images lie beside the class folders and are not read: stray.png" in limited["notes"]
+
+
+def test_one_of_each(root):
+    write(root, "stray.png", "other/a/0.png", seed=50)
+    write(root, "train/cat/3.png", seed=60, size=SIZE - 1)
+    (root / "notes.txt").touch()
+    (root / "train/cat/bad.png").write_text("this is text")
+    names = [f"{split}/{kind}/0.png" for split in ("train", "test") for kind in ("cat", "dog")]
+    names += [f"train/{name}.png" for name in ("cat/1", "dog/1", "dog/2", "cat/bad")]
+    write(root / "masks", *names, mode="L", seed=70)
+    write(root / "masks", "train/cat/3.png", mode="L", size=SIZE - 1)
+    Image.new("L", (SIZE, SIZE)).save(root / "masks/train/cat/0.png")
+    found = looked(root)
+    assert found["problems"] == [
+        "1 train image does not decode: mend or remove it, or pass --data.on-corrupt skip",
+        "1 train image has no mask that can be used: `iclmsr masks` makes masks, or pass "
+        "--data.on-corrupt skip",
+    ]
+    assert found["notes"] == [
+        "1 image lies beside the class folders and is not read: stray.png",
+        "1 image belongs to no split: other/a/0.png",
+        "1 file is not called like images (.txt: 1): passed over",
+        f"1 train image with a side below {SIZE} pixels is enlarged",
+        "1 train mask has no foreground",
+    ]
+    (root / "masks/train/cat/2.png").write_bytes((root / "masks/train/cat/1.png").read_bytes())
+    note = "1 train image cannot be used and would be left out"
+    assert note in looked(root, on_corrupt="skip")["notes"]
 
 
 def test_a_class_that_is_called_train(tmp_path):
@@ -389,7 +445,7 @@ def test_sizes_formats_and_unequal_classes(tmp_path, capsys):
     split = found["splits"]["train"]
     assert split["sizes"] == {"8 x 8": 30, "30 x 20": 2, "9 x 5": 2}
     assert (split["formats"], split["modes"]) == ({"PNG": 33, "JPEG": 1}, {"RGB": 32, "L": 2})
-    assert "2 train images have a side below 8 pixels: they are enlarged" in found["notes"]
+    assert "2 train images with a side below 8 pixels are enlarged" in found["notes"]
     assert "train classes are very unequal" not in " ".join(found["notes"])
     (tmp_path / "b" / "0.png").unlink()
     (tmp_path / "b" / "1.jpg").unlink()
@@ -428,7 +484,7 @@ def test_masks_and_how_much_they_cover(root, capsys):
     assert "has no mask" in unusable["train/cat/0.png"]
     assert "does not decode" in unusable["train/cat/1.png"]
     one(found["problems"], "2 train images have no mask that can be used: `iclmsr masks` makes")
-    one(found["notes"], "1 train masks have no foreground")
+    one(found["notes"], "1 train mask has no foreground")
 
 
 @pytest.mark.parametrize("folder", ["", "a/"])

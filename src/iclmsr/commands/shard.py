@@ -4,7 +4,7 @@
 import re
 from pathlib import Path
 
-from iclmsr.data.names import at_home, printable
+from iclmsr.data.names import at_home, counted, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.options import Parser
 
@@ -50,10 +50,11 @@ def shard_command(words: list[str]) -> None:
         seed=known.seed,
         say=print,
     )
-    images = sum(len(one.samples) for one in index.shards)
+    images = counted(sum(len(one.samples) for one in index.shards), "image")
+    shards = counted(len(index.shards), "shard")
     size = sum(one.bytes for one in index.shards)
     place = printable(places[1])
-    print(f"{place}: {images:,} images in {len(index.shards):,} shards, {size:,} bytes")
+    print(f"{place}: {images} in {shards}, {size:,} bytes")
     print(f"read them: --data.source folder --data.root {place}")
 
 

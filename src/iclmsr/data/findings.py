@@ -4,12 +4,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from iclmsr.data.classes import shown
 from iclmsr.data.found import Files
 from iclmsr.data.hugging_face import Columns
 from iclmsr.data.listing import LOOSE
-from iclmsr.data.names import printable
+from iclmsr.data.names import counted, printable
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -31,7 +32,7 @@ class Findings:
         has_test: Whether there is anything to test on.
         copies: Groups of images with the same pixels, as pairs of split and name.
         loose: Image files beside class or split folders, which nothing reads.
-        unused: Image files elsewhere that belong to neither split.
+        unused: Image files elsewhere that belong to no split.
         passed: Other files by their suffix, which nothing reads as images.
         remarks: What the readers warn of.
     """
@@ -53,13 +54,13 @@ class Findings:
         return [group for group in own if len(group) > 1]
 
     def across(self) -> Copies:
-        """Groups with training images and those of another split."""
-        splits = [{split for split, _ in group} for group in self.copies]
-        return [
-            group
-            for group, there in zip(self.copies, splits, strict=True)
-            if "train" in there and len(there) > 1
-        ]
+        """Groups with images of two or more splits."""
+        return [group for group in self.copies if len({split for split, _ in group}) > 1]
+
+    def shared(self, split: str, other: str) -> int:
+        """How many images of a split are those of another one, too."""
+        groups = ([name for name, _ in group] for group in self.copies)
+        return sum(group.count(split) for group in groups if other in group)
 
     def conflicts(self) -> Copies:
         """Groups whose images have different classes."""
@@ -87,12 +88,14 @@ class Findings:
                 yield f"not one {name} image can be used of: {shown(named)}"
             if self.config.on_corrupt == "skip":
                 continue
-            for images, what in (
-                (split.corrupt, "do not decode: mend or remove them, or"),
-                (split.unmasked, "have no mask that can be used: `iclmsr masks` makes masks, or"),
-            ):
-                if images:
-                    yield f"{len(images):,} {name} images {what} pass --data.on-corrupt skip"
+            skip = "or pass --data.on-corrupt skip"
+            if split.corrupt:
+                one = "does not decode: mend or remove it"
+                many = "do not decode: mend or remove them"
+                yield f"{_images(len(split.corrupt), name, one, many)}, {skip}"
+            if split.unmasked:
+                images = _images(len(split.unmasked), name, "has", "have")
+                yield f"{images} no mask that can be used: `iclmsr masks` makes masks, {skip}"
 
     def notes(self) -> list[str]:
         """What a run would not stop at, but a person should know."""
@@ -108,28 +111,33 @@ class Findings:
             if declared:
                 yield f"there are no {name} images of: {shown(declared)}"
         if self.loose:
-            yield f"{len(self.loose):,} {LOOSE}: {shown(self.loose)}"
+            one = "image lies beside the class folders and is not read"
+            yield f"{counted(len(self.loose), one, LOOSE)}: {shown(self.loose)}"
         if self.unused:
-            yield f"{len(self.unused):,} images are in neither split: {shown(self.unused)}"
+            images = counted(len(self.unused), "image belongs", "images belong")
+            yield f"{images} to no split: {shown(self.unused)}"
         if self.passed:
             few = self.passed.most_common(5)
             kinds = ", ".join(f"{printable(kind) or 'no suffix'}: {n:,}" for kind, n in few)
-            yield f"{self.passed.total():,} files are not called like images ({kinds}): passed over"
-        across = self.across()
-        for name in self.splits:
-            there = sum(split == name for group in across for split, _ in group)
-            if there and name != "train":
-                yield (
-                    f"{there:,} {name} images are training images too (same pixels): "
-                    "accuracy on them says nothing"
-                )
+            files = counted(self.passed.total(), "file is", "files are")
+            yield f"{files} not called like images ({kinds}): passed over"
+        for other, name in combinations(self.splits, 2):
+            known, why = other, f"what is chosen on {name} has seen the {other} images"
+            if other == "train":
+                known, why = "training", "accuracy on such images says nothing"
+            there = self.shared(name, other)
+            if there:
+                one, many = f"is one of the {known} images", f"are {known} images"
+                yield f"{_images(there, name, one, many)} too (same pixels): {why}"
         for name in self.splits:
             more = sum(len(group) - 1 for group in self.within(name))
             if more:
-                yield f"{more:,} {name} images are copies of others (same pixels)"
+                images = _images(more, name, "is a copy of another", "are copies of others")
+                yield f"{images} (same pixels)"
         conflicts = self.conflicts()
         if conflicts:
-            yield f"{len(conflicts):,} groups of copies are in different classes"
+            groups = counted(len(conflicts), "group of copies is", "groups of copies are")
+            yield f"{groups} in different classes"
         for name, split in self.splits.items():
             yield from self._notes_on(name, split)
 
@@ -147,15 +155,19 @@ class Findings:
             yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
         small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)
         if small:
-            yield (
-                f"{small:,} {name} images have a side below {self.config.image_size} pixels: "
-                "they are enlarged"
-            )
+            what = f"with a side below {self.config.image_size} pixels"
+            yield _images(small, name, f"{what} is enlarged", f"{what} are enlarged")
         if self.config.on_corrupt == "skip" and (split.corrupt or split.unmasked):
             out = len(split.corrupt) + len(split.unmasked)
-            yield f"{out:,} {name} images cannot be used and would be left out"
+            yield f"{counted(out, f'{name} image')} cannot be used and would be left out"
         shares = [] if split.masks is None else list(split.masks.shares.values())
         for share, what in ((0, "no foreground"), (1, "nothing but foreground")):
             blank = sum(found == share for found in shares)
             if blank:
-                yield f"{blank:,} {name} masks have {what}"
+                masks = counted(blank, f"{name} mask has", f"{name} masks have")
+                yield f"{masks} {what}"
+
+
+def _images(number: int, split: str, one: str, many: str) -> str:
+    """So many images of a split, and what one or many of them do."""
+    return counted(number, f"{split} image {one}", f"{split} images {many}")

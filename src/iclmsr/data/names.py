@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths as users write them, and as they are printed."""
+"""Paths as users write them, and as they are printed; numbers of things."""
 
 import os
 from pathlib import Path
@@ -28,3 +28,17 @@ def at_home(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number and what it counts, in words that agree with it.
+
+    Args:
+        number: How many, >= 0.
+        one: What follows 1.
+        many: What follows any other number; None is ``one`` with an s.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "image is", "images are")
+    ('1 image', '1,200 images', '2 images are')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
