@@ -129,6 +129,26 @@ def test_check_looks_at_how_images_are_used(root, tmp_path, capsys, options, pro
     assert not sheet.exists()
 
 
+def test_masks_that_nobody_named_are_looked_at_and_not_asked_for(root, capsys):
+    for path in [*root.glob("t*/*/*.png")]:
+        mask = root / "masks" / path.relative_to(root)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 255).save(mask)
+    swaps = ("--views.background", "swaps")
+    told = f"note: a run reads the masks in {root} only if it is told: --data.masks {root}"
+    code, out, _ = run("check", root, capsys=capsys)
+    assert (code, told in out) == (0, True)
+    assert run("check", root, *swaps, capsys=capsys)[0] == 1
+    code, out, _ = run("check", root, "--data.masks", root, *swaps, capsys=capsys)
+    assert (code, told in out) == (0, False)
+    (root / "masks" / "train" / "cat" / "0.png").unlink()
+    lack = "1 train image has no mask that can be used: `iclmsr masks` makes masks"
+    code, out, _ = run("check", root, capsys=capsys)
+    assert (code, f"note: {lack}\n" in out) == (0, True)
+    code, out, _ = run("check", root, f"--data.masks={root}", capsys=capsys)
+    assert (code, f"problem: {lack}, or pass --data.on-corrupt skip\n" in out) == (1, True)
+
+
 def test_check_of_shards_at_a_url(root, tmp_path, capsys):
     assert run("shard", root, tmp_path / "shards", capsys=capsys)[0] == 0
     code, out, _ = run("check", f"file://{tmp_path}/shards", capsys=capsys)

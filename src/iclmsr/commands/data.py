@@ -76,7 +76,9 @@ def _check(words: list[str]) -> None:
     from iclmsr.files import write_atomic, write_json
 
     config = _config_at(path, known.recipe, rest)
-    found = check(config.data, config.views, workers=known.workers)
+    named = any(word.partition("=")[0] == "--data.masks" for word in rest)
+    assumed = path is not None and config.data.masks is not None and not named
+    found = check(config.data, config.views, assumed=assumed, workers=known.workers)
     show(found)
     if known.json is not None:
         write_json(known.json, as_json(found))

@@ -24,13 +24,16 @@ SPLITS = {"train": "pretrain", "test": "test"}
 VIEWS = ViewConfig()
 
 
-def check(config: DataConfig, views: ViewConfig = VIEWS, *, workers: int = 1) -> Findings:
+def check(
+    config: DataConfig, views: ViewConfig = VIEWS, *, assumed: bool = False, workers: int = 1
+) -> Findings:
     """Looks at every image and mask of a data set, and raises at none of them.
 
     Args:
         config: Which one; of training images ``limit`` counts. Prepared images do not, nor does
             what evaluation does to images.
         views: How views are made of training images.
+        assumed: Whether ``config.masks`` is only where masks were found: a run has none then.
         workers: Threads that decode, >= 1.
 
     >>> found = check(DataConfig("synthetic"))
@@ -38,7 +41,7 @@ def check(config: DataConfig, views: ViewConfig = VIEWS, *, workers: int = 1) ->
     (4000, [], [])
     """
     config = replace(config, cache=False, evaluate_resize=None, evaluate_crop=None)
-    found = Findings(config)
+    found = Findings(config, assumed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
@@ -84,6 +87,8 @@ def _check_backgrounds(found: Findings, name: str) -> None:
 def _check_use(found: Findings, name: str, views: ViewConfig) -> None:
     """Raises where a run would for want of masks, labels or a decoder."""
     config, split = found.config, found.splits[name]
+    if found.assumed:
+        split = replace(split, masks=None)
     if name == "train":
         check_masks(split, views)
     if found.files is None:  # they have been read as a run does

@@ -41,6 +41,7 @@ def as_json(found: Findings) -> dict[str, Any]:
         "source": config.source,
         "image_size": config.image_size,
         "masks": None if config.masks is None else printable(config.masks),
+        "masks_assumed": found.assumed,
         "usable": not found.problems(),
         "problems": found.problems(),
         "notes": found.notes(),

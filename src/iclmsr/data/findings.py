@@ -25,6 +25,7 @@ class Findings:
 
     Attributes:
         config: What was looked at.
+        assumed: Whether nobody named the masks that were found, so that a run does not read them.
         files: Where its images are files of their own or cells of a column, else None.
         splits: By ``"train"``, ``"test"`` and the names of others; one that cannot be listed is
             not in it.
@@ -38,6 +39,7 @@ class Findings:
     """
 
     config: DataConfig
+    assumed: bool = False
     files: Files | Columns | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Findings:
             if name != "test" or self.has_test:
                 yield why
         for name, split in self.splits.items():
-            usable = Counter(split.labels[image] for image in split.usable())
+            images = split.digests if self.assumed else split.usable()
+            usable = Counter(split.labels[image] for image in images)
             counts = split.counts().items()
             empty = [label for label, count in counts if count and not usable[label]]
             if empty:
@@ -93,9 +96,8 @@ class Findings:
                 one = "does not decode: mend or remove it"
                 many = "do not decode: mend or remove them"
                 yield f"{_images(len(split.corrupt), name, one, many)}, {skip}"
-            if split.unmasked:
-                images = _images(len(split.unmasked), name, "has", "have")
-                yield f"{images} no mask that can be used: `iclmsr masks` makes masks, {skip}"
+            if split.unmasked and not self.assumed:
+                yield f"{_unmasked(name, split)}, {skip}"
 
     def notes(self) -> list[str]:
         """What a run would not stop at, but a person should know."""
@@ -104,6 +106,12 @@ class Findings:
     def _notes(self) -> Iterator[str]:
         """As above."""
         yield from (one for one in self.remarks if not self.loose or LOOSE not in one)
+        if self.assumed:
+            place = printable(self.config.masks or "")
+            yield f"a run reads the masks in {place} only if it is told: --data.masks {place}"
+            for name, split in self.splits.items():
+                if split.unmasked:
+                    yield _unmasked(name, split)
         if not self.has_test:
             yield "no test images: an encoder can be pretrained, but not evaluated"
         for name, split in self.splits.items():
@@ -171,3 +179,9 @@ class Findings:
 def _images(number: int, split: str, one: str, many: str) -> str:
     """So many images of a split, and what one or many of them do."""
     return counted(number, f"{split} image {one}", f"{split} images {many}")
+
+
+def _unmasked(split: str, images: Split) -> str:
+    """That some images of a split have no mask."""
+    some = _images(len(images.unmasked), split, "has", "have")
+    return f"{some} no mask that can be used: `iclmsr masks` makes masks"
