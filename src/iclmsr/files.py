@@ -113,10 +113,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         IclmsrError: Something is at ``path`` already, another process is filling it, or it cannot
             be written.
     """
-    if path.exists():
-        raise IclmsrError(f"{path} is there already: remove it, or name another folder")
     lock, temporary = (path.with_name(f".{path.name}.{end}") for end in ("lock", "tmp"))
     try:
+        if path.exists():
+            raise IclmsrError(f"{path} is there already: remove it, or name another folder")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as held:
             try:
