@@ -201,6 +201,17 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     assert err == "error: No space left on device: metrics.jsonl\n"
 
 
+def test_a_place_without_rights_is_one_line_that_says_what_to_do(monkeypatch, capsys):
+    def refused(words):
+        raise PermissionError(13, "Permission denied", "set/0.png")
+
+    monkeypatch.setitem(cli.VERBS, "scm", refused)
+    code, _, err = run("scm", capsys=capsys)
+    assert code == 2
+    message = "Permission denied: set/0.png: make it readable, or name another place"
+    assert err == f"error: {message}\n"
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -4,7 +4,8 @@ import stat
 
 import pytest
 
-from iclmsr.files import write_atomic, write_json
+from iclmsr.errors import IclmsrError
+from iclmsr.files import whole_folder, write_atomic, write_json
 
 
 def test_a_link_is_followed_and_its_target_replaced_as_a_whole(tmp_path):
@@ -38,3 +39,14 @@ def test_a_pipe_is_written_and_stays(tmp_path, linked):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert path.is_symlink() == linked
     assert len(list(tmp_path.iterdir())) == 1 + linked
+
+
+def test_a_folder_where_nobody_may_look(tmp_path, monkeypatch):
+    def refused(self, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.stat", refused)  # root may search everything
+    path = tmp_path / "out"
+    message = f"cannot write {path}: Permission denied: name a place that you may write to"
+    with pytest.raises(IclmsrError, match=f"^{message}$"), whole_folder(path):
+        pass

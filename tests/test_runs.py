@@ -26,8 +26,20 @@ def test_existing_folders(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(IclmsrError, match="already exists and is no run folder: choose another"):
         RunFolder.create(tmp_path / "file", {}, {})
-    with pytest.raises(IclmsrError, match="cannot make"):
+    with pytest.raises(IclmsrError, match="^cannot write .*below: File exists$"):
         RunFolder.create(tmp_path / "file" / "below", {}, {})
+
+
+@pytest.mark.parametrize("call", ["pathlib.Path.stat", "tempfile.mkdtemp"])
+def test_a_place_without_rights(tmp_path, monkeypatch, call):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "run"
+    monkeypatch.setattr(call, refused)  # root may do everything
+    message = f"cannot write {path}: Permission denied: name a place that you may write to"
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        RunFolder.create(path, {}, {})
 
 
 def test_a_config_alone_makes_no_run(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``iclmsr VERB ...``; what a verb does is in ``commands``."""
 
+import errno
 import io
 import os
 import sys
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         where = f" {error.filename}" if error.filename else ""
+        if where and error.errno in (errno.EACCES, errno.EPERM):
+            where += ": make it readable, or name another place"
         print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
         return 2
     return 0

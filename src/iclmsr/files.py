@@ -6,12 +6,15 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from iclmsr.errors import IclmsrError
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,7})\.tmp", re.DOTALL)
 
 
 def unwritable(path: Path | str, error: OSError) -> IclmsrError:
@@ -66,6 +69,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_scraps(paths: Collection[Path]) -> None:
+    """Removes what killed processes left of :func:`replacing` some files.
+
+    Args:
+        paths: The files. What a living process of this machine writes in their place stays.
+    """
+    wanted = set(paths)
+    for folder in {path.parent for path in wanted}:
+        for scrap in folder.glob(".*.tmp"):
+            found = _TEMPORARY.fullmatch(scrap.name)
+            if found and folder / found["name"] in wanted and not _lives(int(found["pid"])):
+                with contextlib.suppress(OSError):
+                    scrap.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, atomically."""
     write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
@@ -95,10 +113,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         IclmsrError: Something is at ``path`` already, another process is filling it, or it cannot
             be written.
     """
-    if path.exists():
-        raise IclmsrError(f"{path} is there already: remove it, or name another folder")
     lock, temporary = (path.with_name(f".{path.name}.{end}") for end in ("lock", "tmp"))
     try:
+        if path.exists():
+            raise IclmsrError(f"{path} is there already: remove it, or name another folder")
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as held:
             try:
@@ -115,6 +133,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 lock.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
 
 
 def _is_special(path: Path) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from iclmsr.errors import IclmsrError
-from iclmsr.files import read_json, write_json
+from iclmsr.files import read_json, unwritable, write_json
 from iclmsr.journal import Journal
 
 
@@ -64,7 +64,7 @@ class RunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         except OSError as error:
-            raise IclmsrError(f"cannot make {path}: {error.strerror or error}") from error
+            raise unwritable(path, error) from error
         try:
             write_json(staging / "config.json", config)
             write_json(staging / "environment.json", environment)
@@ -74,7 +74,7 @@ class RunFolder:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise Busy(f"another process has just made {path}") from error
-            raise IclmsrError(f"cannot make {path}: {error.strerror or error}") from error
+            raise unwritable(path, error) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return cls(path)
@@ -82,12 +82,17 @@ class RunFolder:
     @staticmethod
     def check_free(path: Path) -> None:
         """Raises :class:`IclmsrError` unless a run may be made here, :class:`Taken` by a run."""
-        if is_run(path):
+        try:
+            taken = is_run(path)
+            free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        except OSError as error:
+            raise unwritable(path, error) from error
+        if taken:
             raise Taken(
                 f"{path} already exists: choose another --out, "
                 f"or continue it with: iclmsr pretrain --resume {path}"
             )
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not free:
             raise IclmsrError(f"{path} already exists and is no run folder: choose another --out")
 
     @classmethod

@@ -125,6 +125,8 @@ def test_lines_that_are_missing_or_wrong(root):
     fails(rf"{where}, line 11: expected path,background, got 'train/cat/9\.png'", root)
     write(root, *rows, ("train/cat/9.png", ""))
     fails(rf"{where}, line 11: expected path,background, got", root)
+    write(root, *rows, ("x" * 101,))
+    fails(rf"{where}, line 11: expected path,background, got '{'x' * 100}\.\.\.'$", root)
     write(root, *rows[1:], head=",".join(rows[0]))  # a header is not needed
     assert load(config(root), "train").backgrounds.tolist() == [2, 0, 2]
 

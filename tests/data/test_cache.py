@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,6 +381,28 @@ def test_a_full_disk_is_named(data, folder, monkeypatch):
 def test_a_cache_that_cannot_be_made_says_where_else_it_may_be(data, folder):
     folder.write_text("a file")
     with pytest.raises(IclmsrError, match=f"cannot write to the cache {folder}: .*ICLMSR_CACHE"):
+        prepare(data, "train")
+
+
+def test_a_cache_that_may_not_be_searched_stops_only_who_needs_it(data, folder, monkeypatch):
+    expected, stat, access = load(data, "train"), Path.stat, os.access
+
+    def refused(self, **options):
+        if folder in self.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return stat(self, **options)
+
+    def mkdir(self, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr("pathlib.Path.stat", refused)  # root may search everything
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: folder not in Path(path).parents and access(path, mode)
+    )
+    same(load(data, "train"), expected)
+    message = f"cannot write to the cache {folder}: Permission denied; set ICLMSR_CACHE to another"
+    with pytest.raises(IclmsrError, match=f"^{message} folder$"):
         prepare(data, "train")
 
 

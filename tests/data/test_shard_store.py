@@ -262,6 +262,19 @@ def test_a_folder_where_a_shard_belongs(folder, store):
     )
 
 
+def test_a_shard_in_a_cache_that_may_not_be_searched(store, monkeypatch):
+    def refused(self, *_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.open", refused)  # root may search everything
+    message = (
+        f"cannot read {store.folder}/x.tar, a shard in the cache: Permission denied: make it "
+        "readable, or set ICLMSR_CACHE to another folder"
+    )
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        store.open("http://unused/0.tar", SIZE, "x")
+
+
 @pytest.mark.parametrize("size", [SIZE, SIZE + 1])
 def test_a_shard_that_is_replaced_while_it_is_read_without_an_index(folder, store, size):
     """Neither version comes of it, nor a mixture."""

@@ -202,6 +202,17 @@ def test_two_processes_at_once(run, images, tmp_path):
         embed_files(run, images, tmp_path / "f.parquet", CONFIG)
 
 
+def test_a_place_without_rights(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refused)  # root may do everything
+    parts = Parts(tmp_path / "f.parquet", {}, 1)
+    message = f"cannot write {parts.folder}: Permission denied: name a place that you may write to"
+    with pytest.raises(IclmsrError, match=f"^{message}$"), parts.held():
+        pass
+
+
 def test_damaged_images_stop_it_or_are_named(run, images, tmp_path):
     (images / "a" / "1.png").write_text("text")
     (images / "b" / "c" / "5.png").write_bytes((images / "b" / "c" / "5.png").read_bytes()[:300])

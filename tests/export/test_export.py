@@ -326,6 +326,20 @@ def test_on_the_command_line(tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == names
 
 
+@pytest.mark.parametrize("call", ["pathlib.Path.exists", "tempfile.mkdtemp"])
+def test_a_place_without_rights(call, small, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    run, _ = small
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(call, refused)  # root may do everything
+        message = f"cannot write {out}: Permission denied: name a place that you may write to"
+        with pytest.raises(IclmsrError, match=f"^{message}$"):
+            export(run, "safetensors", out)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -49,6 +49,7 @@ def test_names_that_are_not_utf_8(file):
             "a/2.jpg,1,2,3,4\na/3\u2028.jpg,1,2,3,5\n",
             r"FILE names images that are not in SET: a/2.jpg, a/3\\u2028.jpg",
         ),
+        ("x" * 101, f"FILE, line 1: expected .*, got '{'x' * 100}...'"),
         ("x" * 140_000, "cannot read --boxes FILE: field larger than field limit .*"),
     ],
 )
@@ -69,6 +70,13 @@ def test_files_that_cannot_be_read(file, tmp_path):
     odd = tmp_path / os.fsdecode(b"\xff.csv")
     with pytest.raises(IclmsrError, match=r"\\xff\.csv: No such file"):
         read_boxes(odd, NAMES, "SET")
+
+
+@pytest.mark.parametrize("name", ["tiny.ZIP", "tiny.tar", "tiny.tar.gz"])
+def test_archives_are_not_read_as_lines(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(IclmsrError, match=f"^--boxes {tmp_path / name} is an archive: unpack it "):
+        read_boxes(tmp_path / name, NAMES, "SET")
 
 
 def test_tiny_imagenet_s_own_boxes(tmp_path):

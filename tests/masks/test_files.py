@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import os
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -103,6 +104,35 @@ def test_masks_are_never_put_between_the_images(images, tmp_path, out):
     with pytest.raises(IclmsrError, match=f"^{message}{images}/masks$"):
         make_masks(images, images / out, BRIGHT)
     assert tree(images) == before
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(images, tmp_path):
+    out = tmp_path / "out"
+    make_masks(images, out, BRIGHT)
+    with subprocess.Popen(["true"]) as process:  # one that has ended
+        ended = process.pid
+    (out / "2.png").unlink()
+    scraps = [f".2.png.{ended}.tmp", f"train/a/.0.png.{ended}.tmp"]
+    living = f".2.png.{os.getppid()}.tmp"
+    others = [living, ".2.png.tmp", f".3.png.{ended}.tmp", f"2.png.{ended}.tmp"]
+    for name in scraps + others:
+        (out / name).touch()
+    make_masks(images, out, BRIGHT)
+    assert tree(out) == sorted(MASKS + others)
+
+
+def test_a_folder_of_masks_that_may_not_be_searched(images, tmp_path, monkeypatch):
+    out, stat = tmp_path / "locked" / "out", Path.stat
+
+    def refused(self, **options):
+        if out in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr("pathlib.Path.stat", refused)  # root may search everything
+    message = f"cannot write {out}: Permission denied: name a place that you may write to"
+    with pytest.raises(IclmsrError, match=f"^{message}$"):
+        make_masks(images, out, BRIGHT)
 
 
 def test_it_goes_on_where_it_was_stopped(images, tmp_path, monkeypatch):

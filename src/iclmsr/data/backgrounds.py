@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from iclmsr.data.classes import shown
-from iclmsr.data.names import printable
+from iclmsr.data.names import excerpt
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
 
@@ -74,7 +74,7 @@ def _parse(content: bytes | OSError, where: str) -> dict[str, str]:
             continue
         if len(row) != 2 or not all(row):
             raise IclmsrError(
-                f"{where}, line {line}: expected path,background, got {printable(','.join(row))!r}"
+                f"{where}, line {line}: expected path,background, got {excerpt(','.join(row))!r}"
             )
         if row[0] in named:
             raise IclmsrError(f"{where}, line {line}: a second one for {row[0]!r}")

@@ -4,6 +4,9 @@
 import os
 from pathlib import Path
 
+LINE = 100
+"""Characters that are shown of a line."""
+
 
 def printable(path: Path | str) -> str:
     r"""A path on one line, whatever bytes it has: others than printable text are escaped.
@@ -16,6 +19,16 @@ def printable(path: Path | str) -> str:
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def excerpt(line: str) -> str:
+    """What is shown of a line of a file: :func:`printable`, and 100 characters at most.
+
+    >>> excerpt("a" * 1000) == "a" * 100 + "..."
+    True
+    """
+    text = printable(line[: LINE + 1])
+    return text if len(text) <= LINE else f"{text[:LINE]}..."
 
 
 def at_home(path: Path | str) -> Path:

@@ -80,9 +80,10 @@ class ShardStore:
             except (FileNotFoundError, NotADirectoryError):
                 file = self._fetch_noted(url, size, sha256)
             except OSError as error:
+                mend = "make it readable" if isinstance(error, PermissionError) else "remove it"
                 raise IclmsrError(
                     f"cannot read {printable(path)}, a shard in the cache: {error.strerror}: "
-                    "remove it, or set ICLMSR_CACHE to another folder"
+                    f"{mend}, or set ICLMSR_CACHE to another folder"
                 ) from error
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_SH)

@@ -2,6 +2,7 @@
 """Every data set by its name."""
 
 import contextlib
+import os
 import warnings
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -160,7 +161,7 @@ def _prepared(config: DataConfig, split: str, draw: Draw) -> ImageSet | None:
         path = cache_path(config, split)
     except cache.NoFolder:
         return None
-    if not path.exists():
+    if not os.access(path, os.F_OK):  # nor where the folder may not be searched
         return None
     try:
         cached = cache.read(path, _stamp(config), partial(_content, config))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from iclmsr.data.names import printable
 from iclmsr.errors import IclmsrError
-from iclmsr.files import read_json, write_atomic, write_json
+from iclmsr.files import read_json, unwritable, write_atomic, write_json
 from iclmsr.runs import Busy
 
 PART = 4096
@@ -61,7 +61,7 @@ class Parts:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise IclmsrError(f"cannot make {printable(self.folder)}: {error.strerror}") from error
+            raise unwritable(printable(self.folder), error) from error
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

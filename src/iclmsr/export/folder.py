@@ -53,7 +53,11 @@ def export(source: str | Path, format: str, out: Path) -> Exported:
     """
     if format not in FORMATS:
         raise IclmsrError(f"unknown --format {format!r}: {nearest(format, FORMATS)}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    try:
+        free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise unwritable(printable(out), error) from error
+    if not free:
         raise IclmsrError(f"{printable(out)} already exists: choose another -o, or remove it")
     parcel = Parcel.of(source)
     form = FORMATS[format]
@@ -61,7 +65,7 @@ def export(source: str | Path, format: str, out: Path) -> Exported:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise IclmsrError(f"cannot make {printable(out)}: {error.strerror or error}") from error
+        raise unwritable(printable(out), error) from error
     try:
         (staging / "README.md").touch()  # Hugging Face's mixin leaves alone what is there
         form.write(parcel, staging)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from iclmsr.data.classes import shown
 from iclmsr.data.decode import Unusable
-from iclmsr.data.names import printable
+from iclmsr.data.kinds import kind_by_name
+from iclmsr.data.names import excerpt, printable
 from iclmsr.errors import IclmsrError
 from iclmsr.masks.makers import Box
 
@@ -26,10 +27,16 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
         where: The folder that they begin in, for messages.
 
     Raises:
-        IclmsrError: The file cannot be read, or names an image twice or one that is not there.
+        IclmsrError: The file cannot be read, is an archive, or names an image twice or one that
+            is not there.
     """
     if path.is_dir():
         return _read_tiny_boxes(path, names)
+    if kind_by_name(path):
+        raise IclmsrError(
+            f"--boxes {printable(path)} is an archive: unpack it and name the folder of Tiny "
+            "ImageNet, or a CSV file of path,x0,y0,x1,y1"
+        )
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = [(row, line) for line, row in enumerate(csv.reader(file), 1) if row]
@@ -47,7 +54,7 @@ def read_boxes(path: Path, names: Collection[str], where: str) -> dict[str, Box]
                 continue
             raise IclmsrError(
                 f"--boxes {printable(path)}, line {line}: expected path,x0,y0,x1,y1, got "
-                f"{printable(','.join(row))!r}"
+                f"{excerpt(','.join(row))!r}"
             ) from None
         if name in boxes:
             raise IclmsrError(
@@ -80,7 +87,7 @@ def _read_tiny_boxes(folder: Path, names: Collection[str]) -> dict[str, Box]:
             except ValueError:
                 raise IclmsrError(
                     f"--boxes {printable(file)}, line {number}: expected a file's name and its box "
-                    f"with tabs between, got '{printable(line)}'"
+                    f"with tabs between, got '{excerpt(line)}'"
                 ) from None
             boxes[start + name] = (left, top, right + 1, bottom + 1)  # theirs are the last inside
     there = set(names)

@@ -21,7 +21,7 @@ from iclmsr.data.names import printable
 from iclmsr.data.threads import in_threads
 from iclmsr.data.trees import Content, Folder, Tree, open_tree
 from iclmsr.errors import IclmsrError
-from iclmsr.files import unwritable, write_atomic
+from iclmsr.files import remove_scraps, unwritable, write_atomic
 from iclmsr.masks.boxes import check_box, read_boxes
 from iclmsr.masks.makers import Box, Image, Maker, Mask
 from iclmsr.masks.named import MaskConfig, mask_maker
@@ -90,7 +90,11 @@ def make_masks(images: Path, out: Path, config: MaskConfig) -> Masked:
     names = images_in(tree, "", Rules(FOLDERS))
     boxes = {} if config.boxes is None else read_boxes(config.boxes, names, tree.where(""))
     paths, failed = _paths(names, out)
-    todo = {name: path for name, path in paths.items() if config.overwrite or not path.exists()}
+    try:
+        todo = {name: path for name, path in paths.items() if config.overwrite or not path.exists()}
+        remove_scraps(paths.values())
+    except OSError as error:
+        raise unwritable(printable(out), error) from error
     shares: dict[str, float] = {}
 
     def one(file: tuple[str, Content]) -> tuple[str, float | str]:
