@@ -3,6 +3,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from iclmsr import cli
 from iclmsr.data import feed as feed_module
 from iclmsr.data import rows
 from iclmsr.data.check import check
+from iclmsr.data.describe import show
 from iclmsr.data.feed import feed_of
 from iclmsr.data.file_set import FileSet
 from iclmsr.data.found import guess
@@ -505,6 +507,26 @@ def test_a_path_with_colons(plain, tmp_path):
     assert name_and_subset(f"hf:{place}") == (str(place), "")
     assert name_and_subset(f"hf:{place}:part") == (str(place), "part")
     assert name_and_subset("hf:a:b:c") == ("a", "b:c")
+
+
+def test_check_of_numbers_that_may_be_classes(tmp_path, capsys):
+    columns = {"image": cells(*map(png, range(4))), "label": [0, 1, 0, 1]}
+    config = write(tmp_path / "set.parquet", columns, image=PICTURE, label=Value("int64"))
+    found = check(config)
+    note = "train images have no classes: one can pretrain on them, but not evaluate"
+    column = "; if a column has them, pass --data.label-column NAME"
+    assert note + column in found.notes()
+    assert note in check(replace(config, labels=False)).notes()
+    show(found)
+    out = capsys.readouterr().out
+    assert re.search(r"classes +│ none ", out)
+    assert "images in a class" not in out
+    found = check(replace(config, label_column="label"))
+    assert "no classes" not in " ".join(found.notes())
+    show(found)
+    out = capsys.readouterr().out
+    assert re.search(r"classes +│ 2 ", out)
+    assert re.search(r"images in a class +│ 2 ", out)
 
 
 def test_package_that_is_missing_or_old(plain, monkeypatch):

@@ -128,8 +128,10 @@ def _table(splits: dict[str, Split]) -> Table:
     every = list(splits.values())
     rows = {
         "images": [f"{len(split):,}" for split in every],
-        "classes": [f"{len(split.classes):,}" for split in every],
-        "images in a class": [_range(split.counts().values()) for split in every],
+        "classes": [f"{len(split.classes):,}" if split.classes else "none" for split in every],
+        "images in a class": [
+            _range(split.counts().values()) if split.classes else "" for split in every
+        ],
         "sizes": [_sizes(split.sizes) for split in every],
         "formats": [_counted(split.formats) for split in every],
         "modes": [_counted(split.modes) for split in every],

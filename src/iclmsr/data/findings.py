@@ -11,6 +11,7 @@ from iclmsr.data.found import Files
 from iclmsr.data.hugging_face import Columns
 from iclmsr.data.listing import LOOSE
 from iclmsr.data.names import counted, printable
+from iclmsr.data.places import kind_of
 from iclmsr.data.sources import DataConfig
 from iclmsr.data.splits import Split
 
@@ -160,7 +161,11 @@ class Findings:
                 "is 100 %; sort them into folders by class, or pass --data.no-labels"
             )
         if not counts:
-            yield f"{name} images have no classes: one can pretrain on them, but not evaluate"
+            column = kind_of(self.config.source) == "hf" and self.config.labels
+            remedy = "; if a column has them, pass --data.label-column NAME" if column else ""
+            yield (
+                f"{name} images have no classes: one can pretrain on them, but not evaluate{remedy}"
+            )
         small = sum(n for size, n in split.sizes.items() if min(size) < self.config.image_size)
         if small:
             what = f"with a side below {self.config.image_size} pixels"
