@@ -212,6 +212,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """What tells a file from another one that takes its place."""
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
