@@ -91,7 +91,7 @@ def test_archives_without_splits_or_classes(tmp_path, name):
     one = {"cat/0.png": png(), "cat/1.png": png()}
     assert read(pack(tmp_path / name, one)).classes == ("cat",)
     assert read(pack(tmp_path / name, one), labels=False).labels.tolist() == [-1, -1]
-    with pytest.warns(UserWarning, match="^1 images lie beside the class folders and are not .*"):
+    with pytest.warns(UserWarning, match="^1 image beside the class folders will not be .*"):
         assert read(pack(tmp_path / name, {"0.png": png(), **classes})).classes == ("cat", "dog")
 
 

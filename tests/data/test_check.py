@@ -339,13 +339,13 @@ def test_images_that_no_split_reads(root):
     assert found["loose"] == ["stray.png", "train/stray.png"]
     assert found["unused"] == ["other/a/0.png"]
     assert (
-        "2 images lie beside the class folders and are not read: stray.png, train/stray.png"
+        "2 images beside the class folders will not be read: stray.png, train/stray.png"
         in (found["notes"])
     )
     assert sum("beside the class folders" in note for note in found["notes"]) == 1
     limited = looked(root, masks=None, limit=4)
     assert limited["unused"] == []
-    assert "1 images lie beside the class folders and are not read: stray.png" in limited["notes"]
+    assert "1 image beside the class folders will not be read: stray.png" in limited["notes"]
 
 
 def test_one_of_each(root):
@@ -365,7 +365,7 @@ def test_one_of_each(root):
         "--data.on-corrupt skip",
     ]
     assert found["notes"] == [
-        "1 image lies beside the class folders and is not read: stray.png",
+        "1 image beside the class folders will not be read: stray.png",
         "1 image belongs to no split: other/a/0.png",
         "1 file is not called like images (.txt: 1): passed over",
         f"1 train image with a side below {SIZE} pixels is enlarged",

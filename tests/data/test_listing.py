@@ -190,7 +190,7 @@ def loose(root, split="train", **rules):
 
 
 def test_images_beside_folders_that_are_read(animals, tmp_path):
-    words = "images lie beside the class folders and are not read"
+    words = "images beside the class folders will not be read"
     make(animals, "train/1.png", "train/0.JPG", "train/readme.txt", "train/.hidden.png")
     assert loose(animals) == f"2 {words}: train/0.JPG, train/1.png"
     assert listed(animals, labels=False).files[0] == "train/0.JPG"

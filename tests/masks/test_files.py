@@ -85,7 +85,7 @@ def test_a_parallel_tree_that_pretraining_reads(images, tmp_path):
     assert torch.equal(found.masks, left.expand(2, 8, 8))
 
 
-@pytest.mark.filterwarnings("ignore:1 images lie beside the class folders")
+@pytest.mark.filterwarnings("ignore:1 image beside the class folders")
 def test_masks_in_the_folder_masks_are_no_images(images):
     make_masks(images, images / "masks", BRIGHT)
     again = make_masks(images, images / "masks" / "bright", BRIGHT)

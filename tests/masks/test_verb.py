@@ -54,7 +54,7 @@ def test_failures_are_listed_and_the_exit_code_says_so(images, tmp_path, capsys)
     assert code == 2
     assert out.splitlines()[0] == "masks: 2 made, 0 kept, 1 failed"
     assert out.splitlines()[2] == "  1.png does not decode (no image of a known format)"
-    assert err == "error: 1 images have no mask: mend or remove them, and run it again\n"
+    assert err == "error: 1 image has no mask: mend or remove what failed, and run it again\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
 
 

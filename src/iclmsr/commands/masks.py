@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from iclmsr.data.names import counted
 from iclmsr.errors import IclmsrError
 from iclmsr.options import asks_help, parse_options, usage
 
@@ -32,5 +33,5 @@ def mask_command(words: list[str]) -> None:
     masked = make_masks(Path(words[0]), Path(words[1]), config)
     print(masked.describe())
     if masked.failed:
-        count = len(masked.failed)
-        raise IclmsrError(f"{count:,} images have no mask: mend or remove them, and run it again")
+        images = counted(len(masked.failed), "image has", "images have")
+        raise IclmsrError(f"{images} no mask: mend or remove what failed, and run it again")

@@ -5,12 +5,12 @@ import contextlib
 import warnings
 
 from iclmsr.data.classes import shown
-from iclmsr.data.names import printable
+from iclmsr.data.names import counted, printable
 from iclmsr.data.rules import CALLED, MASKS, SPLITS, SUFFIXES, Rules
 from iclmsr.data.trees import Tree
 from iclmsr.errors import IclmsrError
 
-LOOSE = "images lie beside the class folders and are not read"
+LOOSE = "beside the class folders will not be read"
 
 
 def check_case(tree: Tree, folders: list[str]) -> None:
@@ -96,7 +96,7 @@ def warn_of_loose(tree: Tree, folder: str) -> None:
     """Says which images beside folders that are read are not."""
     loose = [name for name in tree.files_in(folder) if name.lower().endswith(SUFFIXES)]
     if loose:
-        warnings.warn(f"{len(loose):,} {LOOSE}: {shown(loose)}", stacklevel=3)
+        warnings.warn(f"{counted(len(loose), 'image')} {LOOSE}: {shown(loose)}", stacklevel=3)
 
 
 def check_sorted(tree: Tree, folder: str, classes: tuple[str, ...]) -> None:

@@ -120,8 +120,7 @@ class Findings:
             if declared:
                 yield f"there are no {name} images of: {shown(declared)}"
         if self.loose:
-            one = "image lies beside the class folders and is not read"
-            yield f"{counted(len(self.loose), one, LOOSE)}: {shown(self.loose)}"
+            yield f"{counted(len(self.loose), 'image')} {LOOSE}: {shown(self.loose)}"
         if self.unused:
             images = counted(len(self.unused), "image belongs", "images belong")
             yield f"{images} to no split: {shown(self.unused)}"
