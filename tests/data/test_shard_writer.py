@@ -260,7 +260,8 @@ def test_other_folders_are_left_alone(tmp_path, source):
     (source / "train" / "ant" / "new.png").write_bytes(picture())
     fails(message, source, made)
     assert contents(made) == whole
-    fails(f"{source}/out lies in the images' own folder: .*", source, source / "out")
+    message = f"what is written to {source}/out would lie between the images of {source}: name a .*"
+    fails(message, source, source / "out")
 
 
 def test_a_stopped_run_of_other_settings(tmp_path, source, monkeypatch):

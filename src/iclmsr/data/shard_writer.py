@@ -14,6 +14,7 @@ from typing import IO
 from iclmsr.data.folder import mask_name
 from iclmsr.data.listing import FOLDERS, Rules
 from iclmsr.data.names import printable
+from iclmsr.data.places import check_outside
 from iclmsr.data.shard_index import (
     NAME,
     Index,
@@ -76,8 +77,7 @@ def shard(
     """
     if shard_size < 1:
         raise IclmsrError(f"--shard-size must be >= 1 byte, got {shard_size}")
-    if out.resolve().is_relative_to(tree.place.resolve()):
-        raise IclmsrError(f"{printable(out)} lies in the images' own folder: choose another one")
+    check_outside(out, tree.place)
     listings = listings_of(tree, rules)
     images = [name for listing in listings.values() for name in listing.files]
     looks = looks_of(tree, images)
