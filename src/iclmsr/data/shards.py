@@ -17,11 +17,9 @@ from iclmsr.data.shard_file import Sharded, open_shard
 from iclmsr.data.shard_index import Index, decode_index
 from iclmsr.data.shard_store import ShardStore
 from iclmsr.data.single import Reader
-from iclmsr.data.trees import Content, Tree
+from iclmsr.data.trees import AFTER_SLASH, Content, Tree
 from iclmsr.errors import IclmsrError
 
-AFTER_SLASH = "0"
-"""The character that follows the slash."""
 PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
 
 
